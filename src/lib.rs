@@ -1,0 +1,9 @@
+//! A durable message queue that lives in a folder.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod clock;
+mod offset;
+mod storage;
+mod wake;
+
+pub use offset::{Offset, Offsets};

@@ -1,0 +1,1 @@
+//! How does the real disk do it?

@@ -1,0 +1,187 @@
+//! How does the queue reach the disk?
+//!
+//! Two traits, and nothing in the queue touches `std::fs` elsewhere: [`disk`] is the real one,
+//! [`sim`] one that can be crashed. Names are relative to the queue's folder, with `/` between
+//! folder and file, and come from `format::names` only. Everything blocks. Every position is
+//! explicit, so no handle hides a cursor.
+//!
+//! What may be relied on after a crash: the content that [`File::sync`] returned for, and the names
+//! that [`Storage::sync_dir`] returned for. Nothing else: unsynced sectors (512 bytes), lengths and
+//! names each stay or go on their own. An overwrite spares its neighbours.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) mod disk;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod sim;
+
+/// The unit that a crash keeps or loses whole.
+pub(crate) const SECTOR: usize = 512;
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Looking: nothing of the file changes, not even its times.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// What a name in a folder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    /// A link, a socket, a device: never followed, never opened.
+    Other,
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The last part of the name. A name that is not UTF-8 comes with replacement characters: it
+    /// is not one of ours in any case.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Bytes, of a file; else 0.
+    pub(crate) len: u64,
+}
+
+/// A folder on some disk.
+pub(crate) trait Storage: Debug + Send + Sync {
+    /// Returns where the folder is, for messages to people.
+    fn root(&self) -> &Path;
+
+    /// Makes the folder, and those above it that are missing; nothing where it is there.
+    /// `NotADirectory` where something else has its name.
+    fn make_root(&self) -> io::Result<()>;
+
+    /// Makes the folder's own name durable.
+    fn sync_parent(&self) -> io::Result<()>;
+
+    /// Makes a folder; `AlreadyExists` where the name is taken.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Removes an empty folder; `NotFound`, `DirectoryNotEmpty`.
+    fn remove_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Lists a folder, sorted by name; `""` is the folder itself. `NotFound` where there is none,
+    /// `NotADirectory` where it is something else.
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>>;
+
+    /// Makes the names in a folder durable: those made, renamed and removed until now.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Makes an empty file and opens it for writing; `AlreadyExists` where the name is taken, by a
+    /// link too.
+    fn create_new(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file; `NotFound`. Never follows a link in the last place.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file another name, in place of what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; `NotFound`. Handles that are open go on working.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Takes the lock of that name, making its file if needed, without waiting. `None`: another
+    /// handle, here or in another process, holds it.
+    fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Returns 64 random bits.
+    fn random(&self) -> io::Result<u64>;
+}
+
+/// An open file.
+pub(crate) trait File: Debug + Send + Sync {
+    /// Reads at a position; may be short, 0 only at the end of the file or for an empty buffer.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Writes at a position; may be short. Beyond the end the file grows, with zeros between.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize>;
+
+    /// Makes content and length durable. **After an error it is never called again on the queue's
+    /// behalf**: a second call may say "ok" for bytes that are gone.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Returns the length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Cuts or grows (with zeros) to a length.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Reserves blocks up to `len` and grows the file to it, without writing. Where the file
+    /// system cannot do that it sets the length only.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Forgets what is cached of the file and is on the disk, so that the next read asks the disk.
+    /// What is not yet written stays cached.
+    fn drop_cache(&self) -> io::Result<()>;
+
+    /// Maps a range (start a multiple of 4096) that was written before, with every page present,
+    /// for stores. `None`: a store could fault on this file system, write instead.
+    fn map(&self, range: Range<u64>) -> io::Result<Option<Box<dyn Mapping>>>;
+}
+
+/// A mapped range of a file. Stores survive the process at once, and a crash after [`File::sync`].
+pub(crate) trait Mapping: Debug + Send {
+    /// Copies bytes to a place, counted from the start of the mapping.
+    ///
+    /// # Panics
+    /// When the place is not within the mapping: that is our own arithmetic, never the disk's word.
+    fn store(&mut self, at: usize, bytes: &[u8]);
+}
+
+/// A lock that is held until it is dropped, or the process ends.
+pub(crate) trait Lock: Debug + Send + Sync {
+    /// Puts a text for people into the lock's file, in place of what was there.
+    fn note(&self, text: &str) -> io::Result<()>;
+}
+
+/// Reads exactly `buffer`, in as many reads as it takes; `UnexpectedEof` at the end of the file.
+pub(crate) fn read_exact_at(file: &dyn File, buffer: &mut [u8], position: u64) -> io::Result<()> {
+    let read = read_up_to(file, buffer, position)?;
+    if read < buffer.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+/// Fills `buffer` as far as the file reaches; returns how far.
+pub(crate) fn read_up_to(
+    file: &dyn File,
+    buffer: &mut [u8],
+    position: u64,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], position + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes`, in as many writes as it takes.
+pub(crate) fn write_all_at(file: &dyn File, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                position += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! What would be left after a crash?
