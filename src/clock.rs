@@ -39,8 +39,7 @@ pub(crate) fn wait<'a, T>(
     match until.and_then(|until| clock.patience(until)) {
         None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
         Some(patience) => {
-            let (guard, _) =
-                condvar.wait_timeout(guard, patience).unwrap_or_else(PoisonError::into_inner);
+            let (guard, _) = condvar.wait_timeout(guard, patience).unwrap_or_else(PoisonError::into_inner);
             guard
         }
     }
@@ -106,8 +105,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let mut inner = self.lock();
         inner.now += by;
-        inner.wall =
-            inner.wall.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
+        inner.wall = inner.wall.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
         self.wake_all(inner);
     }
 

@@ -2,8 +2,12 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod clock;
+mod codec;
+mod error;
+mod format;
 mod offset;
 mod storage;
 mod wake;
 
+pub use error::{Error, Result};
 pub use offset::{Offset, Offsets};

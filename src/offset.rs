@@ -16,11 +16,7 @@ impl Offset {
     /// Makes an offset from its number; `None` from 2⁴⁸ on.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
-        if number < Self::LIMIT {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number < Self::LIMIT { Some(Self(number)) } else { None }
     }
 
     /// Wraps a number that was checked where it came from.

@@ -28,10 +28,9 @@ impl Bell {
     pub(crate) fn wait(&self, heard: u64, patience: Option<Duration>) -> u64 {
         let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
         match patience {
-            None => *self
-                .heard
-                .wait_while(rings, |rings| *rings == heard)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => {
+                *self.heard.wait_while(rings, |rings| *rings == heard).unwrap_or_else(PoisonError::into_inner)
+            }
             Some(patience) => {
                 let (rings, _) = self
                     .heard

@@ -153,11 +153,7 @@ pub(crate) fn read_exact_at(file: &dyn File, buffer: &mut [u8], position: u64) -
 }
 
 /// Fills `buffer` as far as the file reaches; returns how far.
-pub(crate) fn read_up_to(
-    file: &dyn File,
-    buffer: &mut [u8],
-    position: u64,
-) -> io::Result<usize> {
+pub(crate) fn read_up_to(file: &dyn File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(&mut buffer[done..], position + done as u64) {

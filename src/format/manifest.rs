@@ -1,0 +1,281 @@
+//! What does a slot of the manifest say?
+//!
+//! Behind the header page lie two slots, each in two copies: slot `s`, copy `c` at
+//! `4096 + (2 s + c) × bytes of a copy`. The newest slot with a good copy holds.
+//!
+//! ```text
+//!      0 u32 checksum of bytes 4..length, seeded with the low half of the queue id and the position
+//!      4 u32 length, header included
+//!      8 u64 sequence: one more with each write, and slot = sequence mod 2
+//!     16     sections, see `section`; zeros behind them
+//!
+//!   section 1, the log: u64 segment · u64 position · u64 next offset · u64 messages before it
+//!              · u64 offset below which offsets are reserved · u32 1 = closed, else 0 · u32 zero
+//!   section 2, segments in order, 64 bytes each: u64 number · u64 base offset · u64 messages before
+//!              it · u64 length (0: active) · u64 first and u64 last time · u64 union of attribute
+//!              tags · u32 salt · u32 flags (1: rewritten)
+//!   section 3, groups: u64 incarnation · u64 generation · u64 oldest segment with settles that are
+//!              not in its synced file · u8 length of the name, the name
+//! ```
+//!
+//! Of the active segment, times and tags are those up to the mark in section 1.
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::{Malformed, PAGE_POSITION, names, section, seeded, u32_at, u64_at};
+use crate::offset::Offset;
+
+const SLOT_HEADER: usize = 16;
+const LOG_BYTES: usize = 48;
+const SEGMENT_BYTES: usize = 64;
+const LOG_TAG: u32 = 1;
+const SEGMENTS_TAG: u32 = 2;
+const GROUPS_TAG: u32 = 3;
+
+/// All that belongs to the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) sequence: u64,
+    pub(crate) log: LogMark,
+    /// In offset order; the last is the active one.
+    pub(crate) segments: Vec<SegmentRow>,
+    pub(crate) groups: Vec<GroupRow>,
+    /// Sections of a later version, kept.
+    pub(crate) unknown: Vec<(u32, Vec<u8>)>,
+}
+
+/// How far the log was known durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogMark {
+    pub(crate) segment: u64,
+    pub(crate) position: u64,
+    /// The next offset; beyond burnt ones.
+    pub(crate) next: u64,
+    /// How many messages lie before the mark, from the log's beginning on.
+    pub(crate) messages: u64,
+    /// Offsets below it may have been told to somebody.
+    pub(crate) reserved: u64,
+    /// Whether nothing was written behind the mark.
+    pub(crate) closed: bool,
+}
+
+/// A segment that belongs to the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentRow {
+    pub(crate) number: u64,
+    pub(crate) base: u64,
+    /// How many messages lie before it, from the log's beginning on.
+    pub(crate) messages_before: u64,
+    /// Bytes up to the end of its last batch; 0 of the active one.
+    pub(crate) length: u64,
+    pub(crate) about: About,
+    pub(crate) salt: u32,
+    pub(crate) rewritten: bool,
+}
+
+/// What is known of the messages in a stretch of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// Milliseconds since 1970 of the first batch; 0 where there is none.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// Bit `t`: some record has an attribute with tag `t`.
+    pub(crate) tags: u64,
+}
+
+impl About {
+    /// Adds a batch.
+    pub(crate) fn add(&mut self, time: u64, tags: u64) {
+        if self.first == 0 {
+            self.first = time;
+        }
+        self.last = self.last.max(time);
+        self.tags |= tags;
+    }
+}
+
+/// A group that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupRow {
+    pub(crate) name: String,
+    /// Random, new at every creation.
+    pub(crate) incarnation: u64,
+    /// The newest generation whose switch was complete when this was written.
+    pub(crate) generation: u64,
+    pub(crate) settles_from: u64,
+}
+
+/// Returns where a copy (0 or 1) of the slot for a sequence lies.
+pub(crate) fn position(sequence: u64, copy: u64, slot_bytes: u64) -> u64 {
+    PAGE_POSITION + (2 * (sequence % 2) + copy) * slot_bytes
+}
+
+impl Slot {
+    /// Encodes both copies, each `slot_bytes` long; `None` if it does not fit.
+    pub(crate) fn encode(&self, queue: u128, slot_bytes: u64) -> Option<Vec<u8>> {
+        let mut one = vec![0; SLOT_HEADER];
+        LittleEndian::write_u64(&mut one[8..], self.sequence);
+        section::put(&mut one, LOG_TAG, &encode_log(&self.log));
+        let segments: Vec<u8> = self.segments.iter().flat_map(encode_segment).collect();
+        section::put(&mut one, SEGMENTS_TAG, &segments);
+        let groups: Vec<u8> = self.groups.iter().flat_map(encode_group).collect();
+        section::put(&mut one, GROUPS_TAG, &groups);
+        for (tag, bytes) in &self.unknown {
+            section::put(&mut one, *tag, bytes);
+        }
+        let length = u32::try_from(one.len()).ok()?;
+        let full = usize::try_from(slot_bytes).ok().filter(|&full| full >= one.len())?;
+        LittleEndian::write_u32(&mut one[4..], length);
+        let mut both = Vec::with_capacity(2 * full);
+        for copy in 0..2 {
+            let sum = seeded(low(queue), position(self.sequence, copy, slot_bytes), &one[4..]);
+            LittleEndian::write_u32(&mut one, sum);
+            both.extend_from_slice(&one);
+            both.resize(full * (usize::from(copy == 1) + 1), 0);
+        }
+        Some(both)
+    }
+
+    /// Decodes one copy, read from `position`.
+    pub(crate) fn decode(queue: u128, position: u64, bytes: &[u8]) -> Result<Self, Malformed> {
+        let damaged = |what: &str| Malformed::Damaged(what.into());
+        if bytes.len() < SLOT_HEADER {
+            return Err(damaged("a slot is cut short"));
+        }
+        let length = usize::try_from(u32_at(bytes, 4)).unwrap_or(usize::MAX);
+        let covered = bytes.get(4..length).filter(|covered| covered.len() >= SLOT_HEADER - 4);
+        let Some(covered) =
+            covered.filter(|covered| u32_at(bytes, 0) == seeded(low(queue), position, covered))
+        else {
+            return Err(damaged("checksum mismatch in a slot"));
+        };
+        let mut slot = Self { sequence: u64_at(bytes, 8), ..Self::default() };
+        for (tag, body) in section::split(&covered[SLOT_HEADER - 4..])? {
+            match tag {
+                LOG_TAG => slot.log = decode_log(body).ok_or_else(|| damaged("bad log section"))?,
+                SEGMENTS_TAG => {
+                    slot.segments = decode_segments(body).ok_or_else(|| damaged("bad segment section"))?;
+                }
+                GROUPS_TAG => {
+                    slot.groups = decode_groups(body).ok_or_else(|| damaged("bad group section"))?;
+                }
+                tag => {
+                    section::may_keep(tag)?;
+                    slot.unknown.push((tag, body.to_vec()));
+                }
+            }
+        }
+        if slot.is_consistent() { Ok(slot) } else { Err(damaged("a slot contradicts itself")) }
+    }
+
+    /// Tells whether the slot could have been written by a sound program.
+    fn is_consistent(&self) -> bool {
+        let Some((active, sealed)) = self.segments.split_last() else {
+            return false;
+        };
+        let grows = |pair: &[SegmentRow]| {
+            pair[0].base <= pair[1].base && pair[0].messages_before <= pair[1].messages_before
+        };
+        active.length == 0
+            && sealed.iter().all(|row| row.length >= PAGE_POSITION)
+            && self.segments.windows(2).all(grows)
+            && self.log.segment == active.number
+            && self.log.position >= PAGE_POSITION
+            && self.log.position.is_multiple_of(super::ALIGNMENT)
+            && active.base <= self.log.next
+            && self.log.next <= Offset::LIMIT
+            && self.log.reserved <= Offset::LIMIT
+            && active.messages_before <= self.log.messages
+    }
+}
+
+/// Seeds a slot: 32 bits are plenty to tell two queues apart.
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+const fn low(queue: u128) -> u32 {
+    queue as u32
+}
+
+fn encode_log(log: &LogMark) -> [u8; LOG_BYTES] {
+    let mut out = [0; LOG_BYTES];
+    let words = [log.segment, log.position, log.next, log.messages, log.reserved];
+    LittleEndian::write_u64_into(&words, &mut out[..40]);
+    LittleEndian::write_u32(&mut out[40..], u32::from(log.closed));
+    out
+}
+
+fn decode_log(body: &[u8]) -> Option<LogMark> {
+    let body: &[u8; LOG_BYTES] = body.try_into().ok()?;
+    let closed = match (u32_at(body, 40), u32_at(body, 44)) {
+        (0, 0) => false,
+        (1, 0) => true,
+        _ => return None,
+    };
+    Some(LogMark {
+        segment: u64_at(body, 0),
+        position: u64_at(body, 8),
+        next: u64_at(body, 16),
+        messages: u64_at(body, 24),
+        reserved: u64_at(body, 32),
+        closed,
+    })
+}
+
+fn encode_segment(row: &SegmentRow) -> [u8; SEGMENT_BYTES] {
+    let mut out = [0; SEGMENT_BYTES];
+    let About { first, last, tags } = row.about;
+    let words = [row.number, row.base, row.messages_before, row.length, first, last, tags];
+    LittleEndian::write_u64_into(&words, &mut out[..56]);
+    LittleEndian::write_u32(&mut out[56..], row.salt);
+    LittleEndian::write_u32(&mut out[60..], u32::from(row.rewritten));
+    out
+}
+
+fn decode_segments(body: &[u8]) -> Option<Vec<SegmentRow>> {
+    let rows = body.chunks_exact(SEGMENT_BYTES);
+    if !rows.remainder().is_empty() {
+        return None;
+    }
+    rows.map(|row| {
+        Some(SegmentRow {
+            number: u64_at(row, 0),
+            base: Some(u64_at(row, 8)).filter(|&base| base <= Offset::LIMIT)?,
+            messages_before: u64_at(row, 16),
+            length: u64_at(row, 24),
+            about: About { first: u64_at(row, 32), last: u64_at(row, 40), tags: u64_at(row, 48) },
+            salt: u32_at(row, 56),
+            rewritten: match u32_at(row, 60) {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+        })
+    })
+    .collect()
+}
+
+fn encode_group(row: &GroupRow) -> Vec<u8> {
+    let mut out = vec![0; 24];
+    LittleEndian::write_u64_into(&[row.incarnation, row.generation, row.settles_from], &mut out);
+    out.push(u8::try_from(row.name.len()).expect("a group's name has 64 bytes at most"));
+    out.extend_from_slice(row.name.as_bytes());
+    out
+}
+
+fn decode_groups(mut body: &[u8]) -> Option<Vec<GroupRow>> {
+    let mut groups = Vec::new();
+    while !body.is_empty() {
+        let length = usize::from(*body.get(24)?);
+        let name = std::str::from_utf8(body.get(25..25 + length)?).ok()?;
+        if !names::is_group(name) {
+            return None;
+        }
+        groups.push(GroupRow {
+            name: name.to_owned(),
+            incarnation: u64_at(body, 0),
+            generation: u64_at(body, 8),
+            settles_from: u64_at(body, 16),
+        });
+        body = &body[25 + length..];
+    }
+    Some(groups)
+}

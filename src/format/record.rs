@@ -1,0 +1,105 @@
+//! Which attributes can a record have?
+//!
+//! A list of `u8 tag, u24 length, value`. Tags from 128 on must be known; others that are not are
+//! passed over.
+//!
+//! ```text
+//!    1 due           u64 milliseconds since 1970        6 ordering key  bytes
+//!    2 expiry        u64 milliseconds since 1970        7 kind          UTF-8
+//!    3 lease         u64 milliseconds                   8 encoding      u8: 1 JSON, 2 bincode
+//!    4 priority      u8, 0 to 9                         9 header        u8 length of the name, name,
+//!    5 dedup key     bytes                                              u8 type, value; may repeat
+//!   10 origin        u32 holder, u64 sequence
+//! ```
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::Malformed;
+
+/// Bytes in front of each value.
+const HEAD: usize = 4;
+/// Tags from here on must be known.
+const MUST_KNOW: u8 = 128;
+
+/// What an attribute is about. The numbers are those on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    Due = 1,
+    Expiry = 2,
+    Lease = 3,
+    Priority = 4,
+    DedupKey = 5,
+    OrderingKey = 6,
+    Kind = 7,
+    Encoding = 8,
+    Header = 9,
+    Origin = 10,
+}
+
+impl Tag {
+    const ALL: [Self; 10] = [
+        Self::Due,
+        Self::Expiry,
+        Self::Lease,
+        Self::Priority,
+        Self::DedupKey,
+        Self::OrderingKey,
+        Self::Kind,
+        Self::Encoding,
+        Self::Header,
+        Self::Origin,
+    ];
+
+    /// Returns the tag's bit in a union of tags.
+    pub(crate) const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
+    /// Tells whether a value of that length can belong to the tag.
+    fn allows(self, value: &[u8]) -> bool {
+        match self {
+            Self::Due | Self::Expiry | Self::Lease => value.len() == 8,
+            Self::Priority | Self::Encoding => value.len() == 1,
+            Self::Origin => value.len() == 12,
+            Self::Kind => std::str::from_utf8(value).is_ok(),
+            Self::Header => value.first().is_some_and(|&name| value.len() >= 2 + usize::from(name)),
+            Self::DedupKey | Self::OrderingKey => true,
+        }
+    }
+}
+
+/// Appends an attribute; `false` (and nothing appended) if its value is longer than 16 MiB.
+pub(crate) fn put(out: &mut Vec<u8>, tag: Tag, value: &[u8]) -> bool {
+    let Some(length) = u32::try_from(value.len()).ok().filter(|&length| length < 1 << 24) else {
+        return false;
+    };
+    let mut head = [tag as u8, 0, 0, 0];
+    LittleEndian::write_u24(&mut head[1..], length);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(value);
+    true
+}
+
+/// Reads a list, whose checksum was good, into the attributes that are known.
+pub(crate) fn parse(mut list: &[u8]) -> Result<Vec<(Tag, &[u8])>, Malformed> {
+    let damaged = || Malformed::Damaged("an attribute does not fit its record".into());
+    let mut known = Vec::new();
+    while !list.is_empty() {
+        let length = list.get(1..HEAD).map(LittleEndian::read_u24).ok_or_else(damaged)? as usize;
+        let value = list.get(HEAD..HEAD + length).ok_or_else(damaged)?;
+        match Tag::ALL.iter().find(|&&tag| tag as u8 == list[0]) {
+            Some(&tag) if tag.allows(value) => known.push((tag, value)),
+            Some(_) => return Err(damaged()),
+            None if list[0] >= MUST_KNOW => {
+                return Err(Malformed::Newer(format!(
+                    "an attribute {} that this version must know and does not",
+                    list[0]
+                )));
+            }
+            None => {}
+        }
+        list = &list[HEAD + length..];
+    }
+    Ok(known)
+}

@@ -1,0 +1,175 @@
+//! How does a group's state lie in a half of its offset file?
+//!
+//! Sections (see `section`), each with a plain structure in bincode, cut into sectors of 512 bytes:
+//! 508 of them, then their checksum, seeded with the half's salt and the sector's position.
+//!
+//! ```text
+//!   section 1 reading · 2 done ranges · 3 exceptions · 4 policy
+//! ```
+
+use byteorder::{ByteOrder, LittleEndian};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Malformed, PAGE_POSITION, section, seeded, u32_at};
+use crate::codec;
+
+const SECTOR: usize = 512;
+const DATA: usize = SECTOR - 4;
+const READING_TAG: u32 = 1;
+const DONE_TAG: u32 = 2;
+const EXCEPTIONS_TAG: u32 = 3;
+const POLICY_TAG: u32 = 4;
+
+/// The whole state of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) reading: Reading,
+    /// Ranges above the floor, half-open, in order, with gaps between.
+    pub(crate) done: Vec<(u64, u64)>,
+    /// In offset order.
+    pub(crate) exceptions: Vec<Exception>,
+    pub(crate) policy: Policy,
+}
+
+/// How far a group has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    /// Every offset below it is done.
+    pub(crate) floor: u64,
+    /// Every offset from here on was never lent.
+    pub(crate) head: u64,
+    /// How many messages lie before the head, from the log's beginning on.
+    pub(crate) passed: u64,
+    /// Segment and position of a batch at or before the floor: a hint, checked when used.
+    pub(crate) hint: (u64, u64),
+    /// The holder of those out for the first time; 0 before the first loan.
+    pub(crate) holder: u32,
+    /// Loans with a lower count are not among those out for the first time.
+    pub(crate) first_count: u32,
+    /// The durable next offset up to which settles of the log are in this snapshot.
+    pub(crate) settled: u64,
+}
+
+/// A message that is in neither of the plain states.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exception {
+    pub(crate) offset: u64,
+    pub(crate) state: State,
+    pub(crate) failures: u8,
+    pub(crate) losses: u8,
+    /// Why it failed last; empty if nobody said.
+    pub(crate) error: String,
+}
+
+/// Where such a message is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// It was lent before and is ready again.
+    Ready,
+    /// It is ready when the wall clock shows `due` (milliseconds since 1970).
+    Delayed { due: u64 },
+    /// It is on loan, not for the first time.
+    Lent { delivery: u64, lease: u32, since: u64 },
+    /// It was given up.
+    Dead { reason: u32, since: u64 },
+}
+
+/// How a group treats failures. Stored, so that every program uses the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    pub(crate) max_failures: u8,
+    pub(crate) max_losses: u8,
+    /// Milliseconds until the first retry; doubles with each failure.
+    pub(crate) retry_first: u64,
+    /// Milliseconds of the longest wait.
+    pub(crate) retry_cap: u64,
+    /// By how much a wait varies, in thousandths.
+    pub(crate) retry_jitter: u32,
+    /// Whether an ack is on stable storage before it returns.
+    pub(crate) synced: bool,
+}
+
+impl Snapshot {
+    /// Encodes the sections, before they are cut into sectors.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        section::put(&mut out, READING_TAG, &codec::encode(&self.reading));
+        section::put(&mut out, DONE_TAG, &codec::encode(&self.done));
+        section::put(&mut out, EXCEPTIONS_TAG, &codec::encode(&self.exceptions));
+        section::put(&mut out, POLICY_TAG, &codec::encode(&self.policy));
+        out
+    }
+
+    /// Decodes what [`unpack`] gave, and checks that it makes sense.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut snapshot = Self::default();
+        let mut seen = 0;
+        for (tag, body) in section::split(bytes)? {
+            match tag {
+                READING_TAG => snapshot.reading = part(body)?,
+                DONE_TAG => snapshot.done = part(body)?,
+                EXCEPTIONS_TAG => snapshot.exceptions = part(body)?,
+                POLICY_TAG => snapshot.policy = part(body)?,
+                tag => {
+                    section::may_keep(tag)?;
+                    continue;
+                }
+            }
+            seen |= 1 << tag;
+        }
+        if seen == 0b11110 && snapshot.is_consistent() {
+            Ok(snapshot)
+        } else {
+            Err(Malformed::Damaged("the snapshot contradicts itself".into()))
+        }
+    }
+
+    fn is_consistent(&self) -> bool {
+        let Reading { floor, head, .. } = self.reading;
+        let ranges = self.done.iter().all(|&(start, end)| floor < start && start < end)
+            && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        let exceptions = self.exceptions.windows(2).all(|pair| pair[0].offset < pair[1].offset)
+            && self.exceptions.iter().all(|exception| exception.offset >= floor);
+        floor <= head && head <= crate::offset::Offset::LIMIT && ranges && exceptions
+    }
+}
+
+fn part<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
+    codec::decode(body)
+        .map_err(|error| Malformed::Damaged(format!("a section of the snapshot does not parse: {error}")))
+}
+
+/// Returns the bytes that a snapshot takes in the file.
+pub(crate) const fn packed_len(bytes: u64) -> u64 {
+    bytes.div_ceil(DATA as u64) * SECTOR as u64
+}
+
+/// Cuts bytes into sectors with checksums, as they lie behind the header page.
+pub(crate) fn pack(salt: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for data in bytes.chunks(DATA) {
+        let start = out.len();
+        out.extend_from_slice(data);
+        out.resize(start + SECTOR, 0);
+        let sum = seeded(salt, PAGE_POSITION + start as u64, &out[start..start + DATA]);
+        LittleEndian::write_u32(&mut out[start + DATA..], sum);
+    }
+    out
+}
+
+/// Checks sectors and returns the first `length` bytes in them; `None` if one is bad.
+pub(crate) fn unpack(salt: u32, sectors: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(sectors.len());
+    for (index, sector) in sectors.chunks_exact(SECTOR).enumerate() {
+        let position = PAGE_POSITION + (index * SECTOR) as u64;
+        if u32_at(sector, DATA) != seeded(salt, position, &sector[..DATA]) {
+            return None;
+        }
+        out.extend_from_slice(&sector[..DATA]);
+    }
+    if out.len() < length {
+        return None;
+    }
+    out.truncate(length);
+    Some(out)
+}
