@@ -128,6 +128,14 @@ impl Header {
         }
     }
 
+    /// Returns the generation of a half; of other files 0.
+    pub(crate) fn generation(&self) -> u64 {
+        match self.fields {
+            Fields::Half { generation, .. } => generation,
+            Fields::Manifest { .. } | Fields::Segment { .. } => 0,
+        }
+    }
+
     /// Encodes the whole page, both copies.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut copy = [0; COPY];
@@ -186,6 +194,10 @@ pub(crate) fn decode(kind: FileKind, page: &[u8]) -> Result<Page, Malformed> {
     let [first, second] = COPIES.map(|at| decode_copy(kind, &page[at..at + COPY]));
     let (header, both) = match (first, second) {
         (Ok(header), Ok(other)) if header == other => (header, true),
+        // A switch that was cut short: the newer copy is tried, its snapshot tells whether it holds.
+        (Ok(header), Ok(other)) if kind == FileKind::Half => {
+            (if other.generation() > header.generation() { other } else { header }, false)
+        }
         (Ok(_), Ok(_)) => {
             return Err(Malformed::Damaged("its two headers say different things".into()));
         }
