@@ -269,7 +269,7 @@ impl File for DiskFile {
 
     fn map(&self, range: Range<u64>) -> io::Result<Option<Box<dyn Mapping>>> {
         let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);
-        if len == 0 || range.start % PAGE != 0 {
+        if len == 0 || !range.start.is_multiple_of(PAGE) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         if !self.overwrites_in_place()? || self.len()? < range.end {
