@@ -319,3 +319,16 @@ fn a_thousand_crashes_of_zeroed_megabytes_are_cheap() {
         assert_eq!(left.used(), 4 << 20);
     }
 }
+
+#[test]
+fn two_unsynced_renames_never_leave_a_file_two_names() {
+    let disk = disk();
+    disk.write_file("a", b"x");
+    disk.rename("a", "b").unwrap();
+    disk.rename("b", "c").unwrap();
+
+    let left: BTreeSet<_> = (0..CRASHES).map(|seed| disk.crash(seed).files()).collect();
+
+    let expected = ["a", "b", "c"].map(|name| vec![name.to_owned()]);
+    assert_eq!(left, BTreeSet::from(expected));
+}

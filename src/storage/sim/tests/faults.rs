@@ -190,3 +190,38 @@ fn a_fault_hits_the_operation_of_its_number_alone() {
     assert!(file.read_at(&mut [0], 0).is_err());
     assert_eq!(file.read_at(&mut [0], 0).unwrap(), 1);
 }
+
+#[test]
+fn a_length_that_a_failed_sync_gave_up_is_not_synced_later() {
+    let disk = disk();
+    let file = durable(&disk, "a", &[1; 512]);
+    write_all_at(&*file, &[2; 512], 512).unwrap();
+    disk.fail(disk.ops() + 1, Fault::SyncLost);
+    assert!(file.sync().is_err());
+
+    write_all_at(&*file, &[3; 512], 0).unwrap();
+    file.sync().unwrap();
+
+    let left = outcomes(&disk, "a");
+    assert_eq!(left, BTreeSet::from([Some(vec![3; 512])]));
+    assert_eq!(file.len().unwrap(), 1024);
+}
+
+#[test]
+fn a_cut_file_gives_its_room_back() {
+    let disk = disk();
+    disk.budget(Some(1024));
+    let file = disk.create_new("a").unwrap();
+    file.allocate(1024).unwrap();
+
+    file.set_len(512).unwrap();
+
+    assert_eq!(disk.used(), 512);
+    assert_eq!(
+        disk.create_new("b")
+            .unwrap()
+            .write_at(&[1; 1024], 0)
+            .unwrap(),
+        512
+    );
+}
