@@ -3,9 +3,13 @@
 
 mod clock;
 mod codec;
+mod commit;
 mod error;
 mod format;
+mod log;
+mod manifest;
 mod offset;
+mod options;
 mod storage;
 mod wake;
 

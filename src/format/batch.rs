@@ -258,6 +258,11 @@ impl Encoded {
         if self.flags & SETTLES == 0 { self.records } else { self.records - 1 }
     }
 
+    /// Returns the batch as it lies on the disk, once it was stamped.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Fills the header in and returns the batch as it lies on the disk.
     pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &[u8] {
         let header = BatchHeader {
