@@ -181,7 +181,7 @@ fn decode_more(bytes: &[u8]) -> Option<More> {
             let (end, messages) = (u64_at(value, 0), u64_at(value, 8));
             (end <= Offset::LIMIT && messages <= end).then_some(More::Range { end, messages })
         }
-        (TEXT, 0) => Some(More::Text(std::str::from_utf8(value).ok()?.into())),
+        (TEXT, 0) if length <= MAX_TEXT => Some(More::Text(std::str::from_utf8(value).ok()?.into())),
         _ => None,
     }
 }

@@ -13,12 +13,16 @@ use byteorder::{ByteOrder, LittleEndian};
 
 pub(crate) mod batch;
 pub(crate) mod entry;
+#[cfg(test)]
+mod golden;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod record;
 pub(crate) mod section;
 pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
 
 /// The version of everything on disk. A change of bytes changes it.
 pub(crate) const VERSION: u32 = 1;

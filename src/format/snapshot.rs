@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Malformed, PAGE_POSITION, section, seeded, u32_at};
 use crate::codec;
+use crate::offset::Offset;
 
 const SECTOR: usize = 512;
 const DATA: usize = SECTOR - 4;
@@ -29,6 +30,8 @@ pub(crate) struct Snapshot {
     /// In offset order.
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: Policy,
+    /// Sections of a later version, kept.
+    pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
 
 /// How far a group has come.
@@ -97,6 +100,9 @@ impl Snapshot {
         section::put(&mut out, DONE_TAG, &codec::encode(&self.done));
         section::put(&mut out, EXCEPTIONS_TAG, &codec::encode(&self.exceptions));
         section::put(&mut out, POLICY_TAG, &codec::encode(&self.policy));
+        for (tag, bytes) in &self.unknown {
+            section::put(&mut out, *tag, bytes);
+        }
         out
     }
 
@@ -112,8 +118,12 @@ impl Snapshot {
                 POLICY_TAG => snapshot.policy = part(body)?,
                 tag => {
                     section::may_keep(tag)?;
+                    snapshot.unknown.push((tag, body.to_vec()));
                     continue;
                 }
+            }
+            if seen & 1 << tag != 0 {
+                return Err(Malformed::Damaged("a section of the snapshot stands twice".into()));
             }
             seen |= 1 << tag;
         }
@@ -126,11 +136,12 @@ impl Snapshot {
 
     fn is_consistent(&self) -> bool {
         let Reading { floor, head, .. } = self.reading;
-        let ranges = self.done.iter().all(|&(start, end)| floor < start && start < end)
-            && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        let ranges =
+            self.done.iter().all(|&(start, end)| floor < start && start < end && end <= Offset::LIMIT)
+                && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
         let exceptions = self.exceptions.windows(2).all(|pair| pair[0].offset < pair[1].offset)
-            && self.exceptions.iter().all(|exception| exception.offset >= floor);
-        floor <= head && head <= crate::offset::Offset::LIMIT && ranges && exceptions
+            && self.exceptions.iter().all(|one| (floor..Offset::LIMIT).contains(&one.offset));
+        floor <= head && head <= Offset::LIMIT && ranges && exceptions
     }
 }
 
