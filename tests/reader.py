@@ -135,7 +135,7 @@ def header(magic, data):
     both = [attempt(header_copy, magic, data[at : at + 512]) for at in (0, 2048)]
     good = [copy for copy in both if not isinstance(copy, Bad)]
     if not good:
-        raise both[0]
+        raise next((bad for bad in both if bad.verdict == "newer"), both[0])
     head = good[0]
     wounded = len(good) < 2 or good[0] != good[1]
     if wounded and len(good) == 2:

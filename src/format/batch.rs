@@ -36,7 +36,7 @@ const ALWAYS: u8 = 1;
 const ATTRIBUTES: u8 = 2;
 const SETTLES: u8 = 4;
 
-const _: () = assert!(HEADER as u64 % ALIGNMENT == 0);
+const _: () = assert!((HEADER as u64).is_multiple_of(ALIGNMENT));
 
 /// What the header of a batch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ impl Encoded {
             .try_fold(table, |sum, record| sum.checked_add(length(record)))
             .and_then(|sum| sum.checked_add(settles.len().checked_mul(SETTLE)?))
             .filter(|&body| body <= MAX_BODY && count <= MAX_RECORDS)?;
-        let aligned = (HEADER + body).next_multiple_of(ALIGNMENT as usize);
+        let aligned = usize::try_from(round_up((HEADER + body) as u64, ALIGNMENT)).ok()?;
         let mut bytes = Vec::with_capacity(aligned);
         bytes.resize(HEADER + table, 0);
         let mut filler = Filler { bytes, table, row: HEADER, last: 0 };

@@ -202,7 +202,8 @@ pub(crate) fn decode(kind: FileKind, page: &[u8]) -> Result<Page, Malformed> {
             return Err(Malformed::Damaged("its two headers say different things".into()));
         }
         (Ok(header), Err(_)) | (Err(_), Ok(header)) => (header, false),
-        (Err(error), Err(_)) => return Err(error),
+        // A wounded file of a newer version must not look as if repair could help.
+        (Err(_), Err(error @ Malformed::Newer(_))) | (Err(error), Err(_)) => return Err(error),
     };
     if header.features.required != 0 {
         return Err(Malformed::Newer(format!(

@@ -109,7 +109,8 @@ pub(crate) struct GroupRow {
 
 /// Returns where a copy (0 or 1) of the slot for a sequence lies.
 pub(crate) fn position(sequence: u64, copy: u64, slot_bytes: u64) -> u64 {
-    PAGE_POSITION + (2 * (sequence % 2) + copy) * slot_bytes
+    // A header whose checksum is good can still say nonsense: no overflow, just no such place.
+    slot_bytes.saturating_mul(2 * (sequence % 2) + copy).saturating_add(PAGE_POSITION)
 }
 
 impl Slot {

@@ -68,7 +68,7 @@ pub(crate) fn seeded(salt: u32, position: u64, bytes: &[u8]) -> u32 {
 
 /// Rounds up to the next multiple of a power of two.
 pub(crate) const fn round_up(length: u64, multiple: u64) -> u64 {
-    (length + multiple - 1) & !(multiple - 1)
+    length.saturating_add(multiple - 1) & !(multiple - 1)
 }
 
 /// Tells whether all bytes are zero.

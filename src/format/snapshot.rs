@@ -150,9 +150,9 @@ fn part<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
         .map_err(|error| Malformed::Damaged(format!("a section of the snapshot does not parse: {error}")))
 }
 
-/// Returns the bytes that a snapshot takes in the file.
+/// Returns the bytes that a snapshot takes in the file; far too many for a length that cannot be.
 pub(crate) const fn packed_len(bytes: u64) -> u64 {
-    bytes.div_ceil(DATA as u64) * SECTOR as u64
+    bytes.div_ceil(DATA as u64).saturating_mul(SECTOR as u64)
 }
 
 /// Cuts bytes into sectors with checksums, as they lie behind the header page.

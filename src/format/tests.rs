@@ -113,6 +113,22 @@ fn a_header_of_a_newer_version_is_called_newer() {
 }
 
 #[test]
+fn a_wounded_header_of_a_newer_version_is_called_newer_still() {
+    for damaged in COPIES {
+        let mut page = patched(FileKind::Segment, |copy| copy[8] = 2);
+        page[damaged..damaged + 512].fill(0);
+        assert!(is_newer(&header::decode(FileKind::Segment, &page)), "{damaged}");
+    }
+}
+
+#[test]
+fn lengths_that_cannot_be_do_not_overflow() {
+    assert!(snapshot::packed_len(u64::MAX) > 1 << 60);
+    assert_eq!(manifest::position(1, 1, u64::MAX), u64::MAX);
+    assert!(super::round_up(u64::MAX, 8) > 1 << 60);
+}
+
+#[test]
 fn optional_features_are_ignored_and_writing_features_allow_a_look() {
     let optional =
         header::decode(FileKind::Segment, &patched(FileKind::Segment, |copy| copy[12] = 1)).unwrap();
