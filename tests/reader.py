@@ -228,7 +228,12 @@ def manifest(root):
         position = PAGE + place * size
         found = attempt(slot, int(head["queue"], 16), position, data[position : position + size])
         if isinstance(found, Bad):
+            if found.verdict == "newer":
+                raise found
             say("slot", place=place, bad=str(found))
+            continue
+        if found["sequence"] % 2 != place // 2:
+            say("slot", place=place, bad="damaged: in the wrong slot")
             continue
         say("slot", place=place, sequence=found["sequence"])
         if best is None or found["sequence"] > best["sequence"]:
@@ -242,7 +247,7 @@ def manifest(root):
 # §5 segment
 
 
-def batch_header(data, salt, position, capacity, expected):
+def batch_header(data, salt, position, capacity, expected, reserve=LIMIT):
     """what the header at a position says, or None if it does not count"""
     if position % 8 or position < PAGE or position + 32 > capacity:
         return None
@@ -271,7 +276,7 @@ def batch_header(data, salt, position, capacity, expected):
         and head["records"] >= 1
         and head["table"] <= head["body"] <= 1 << 30
         and head["mark"] <= position
-        and head["end"] <= LIMIT
+        and head["end"] <= min(LIMIT, reserve)
         and number(raw, 0, 4) == seeded(salt, position, raw[4:])
         and head["next"] <= capacity
         and head["base"] >= expected
@@ -372,23 +377,38 @@ def show_batch(data, segment, head):
         offset += 1
 
 
-def scan(data, salt, capacity, position, expected):
+def take(data, salt, capacity, position, expected, reserve):
+    """batches as long as each counts"""
+    while counts_whole(data, head := batch_header(data, salt, position, capacity, expected, reserve)):
+        yield head
+        position, expected = head["next"], head["end"]
+
+
+def scan(data, salt, capacity, position, expected, reserve):
     while position < capacity:
-        head = batch_header(data, salt, position, capacity, expected)
+        head = batch_header(data, salt, position, capacity, expected, reserve)
         if counts_whole(data, head):
             yield head
-            position, expected = head["next"], head["end"]
+            position = head["next"]
         else:
             position += 8
 
 
-def walk(data, segment, salt, capacity, position, stop, expected, behind):
+def headers(data, salt, capacity, start, expected, reserve):
+    for position in range(start, capacity, 8):
+        head = batch_header(data, salt, position, capacity, expected, reserve)
+        if head is not None:
+            yield head
+
+
+def walk(data, segment, salt, capacity, position, stop, expected, behind, reserve=LIMIT):
     """in place, up to a position that is known; damage reaches to `behind` at most"""
     while position < stop:
-        head = batch_header(data, salt, position, capacity, expected)
+        head = batch_header(data, salt, position, capacity, expected, reserve)
         if head is None:
-            later = next(scan(data[:stop], salt, capacity, position, expected), None)
-            upto, end = (later["at"], later["base"]) if later else (stop, behind)
+            later = next(headers(data, salt, capacity, position, expected, reserve), None)
+            known = later is not None and later["at"] <= stop
+            upto, end = (later["at"], later["base"]) if known else (stop, behind)
             say("damaged", segment=segment, at=position, upto=upto, offsets=[expected, end])
             position, expected = upto, end
             continue
@@ -419,19 +439,19 @@ def segment(root, queue, row, log, behind):
         say("end", at=mark, next=following)
         return
     walk(data, row["number"], salt, capacity, PAGE, mark, row["base"], following)
-    batches = list(scan(data, salt, capacity, mark, following))
+    reserve = log["reserved"]
+    batches = list(take(data, salt, capacity, mark, following, reserve))
+    last = batches[-1] if batches else {"next": mark, "end": following}
+    batches += scan(data, salt, capacity, last["next"], last["end"], reserve)
     bound = max([mark] + [head["mark"] for head in batches])
-    first = min((head["base"] for head in batches if head["at"] >= bound), default=log["reserved"])
-    expected = walk(data, row["number"], salt, capacity, mark, bound, following, first)
+    expected = walk(data, row["number"], salt, capacity, mark, bound, following, reserve, reserve)
     position = bound
-    while counts_whole(data, head := batch_header(data, salt, position, capacity, expected)):
+    for head in take(data, salt, capacity, position, expected, reserve):
         show_batch(data, row["number"], head)
         position, expected = head["next"], head["end"]
     say("end", at=position, next=expected)
-    for at in range(position, capacity, 8):
-        torn = batch_header(data, salt, at, capacity, expected)
-        if torn is not None:
-            say("torn", at=at, base=torn["base"])
+    for torn in headers(data, salt, capacity, position, expected, reserve):
+        say("torn", at=torn["at"], base=torn["base"])
 
 
 # §7 offset file
