@@ -595,7 +595,9 @@ def group(root, queue, row):
             say("half", which=which, **head)
             if head["queue"] != queue or head["group"] != row["name"]:
                 raise Bad("foreign", f"{name} is another file")
-            if len(data) < head["length"] or head["entries"] % 32:
+            behind = PAGE + (head["snapshot"] + 507) // 508 * 512
+            fits = head["snapshot"] > 0 and behind <= head["entries"] <= head["length"]
+            if not fits or len(data) < head["length"] or head["entries"] % 32:
                 raise Bad("damaged", f"{name} is shortened")
             if head["incarnation"] != row["incarnation"]:
                 raise Bad("damaged", "of an earlier group with this name")
@@ -609,6 +611,10 @@ def group(root, queue, row):
     marks = [other["superseded"] or 0 for other, _, _ in halves]
     if generation < row["generation"] or any(mark > generation for mark in marks):
         raise Bad("damaged", f"the newest half of group {row['name']} is bad or missing")
+    if len({other["generation"] for other, _, _ in halves}) < len(halves):
+        raise Bad("damaged", "both halves have the same generation")
+    if any(other["superseded"] not in (None, generation) for other, _, _ in halves):
+        raise Bad("damaged", "the older half was superseded by another one")
     say("reading", generation=generation, **reading)
     say("done ranges", ranges=done)
     for item in exceptions:
@@ -629,7 +635,7 @@ def entries(head, data):
             say("entry", at=position, **found[0])
             last = position + 32 * found[1]
         if found[0]["kind"] == "own mark":
-            bound = max(bound, 32 * found[0]["offset"])
+            bound = max(bound, min(position, 32 * found[0]["offset"]))
         position += 32 * found[1]
     if last < bound:
         raise Bad("damaged", f"an entry is missing at {last}, and all before {bound} was durable")
