@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) mod disk;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
+#[cfg(test)]
+mod tests;
 
 /// The unit that a crash keeps or loses whole.
 pub(crate) const SECTOR: usize = 512;

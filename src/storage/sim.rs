@@ -1,1 +1,0 @@
-//! What would be left after a crash?

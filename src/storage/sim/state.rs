@@ -1,0 +1,451 @@
+//! What does the simulated disk hold, and which call is to fail?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Fault;
+use super::content::{Content, sectors};
+use super::dice::Dice;
+use super::names::{Change, Id, Names, OUTSIDE, ROOT};
+use super::ranges::total;
+use crate::storage::SECTOR;
+
+/// What tests ordered to go wrong. Gone with the next kill or crash: the new disk is well.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders {
+    pub(super) stop_after: Option<u64>,
+    pub(super) ops: BTreeMap<u64, Fault>,
+    pub(super) reads: BTreeMap<u64, Fault>,
+    pub(super) break_syncs: bool,
+    pub(super) budget: Option<u64>,
+    pub(super) full_at_sync: bool,
+}
+
+/// What kind of disk it is. Stays so.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Nature {
+    pub(super) no_mappings: bool,
+    pub(super) ignores_dir_syncs: bool,
+}
+
+/// Everything about one disk.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) names: Names,
+    pub(super) files: BTreeMap<Id, Arc<Content>>,
+    /// How many handles each file has: its space comes back with the last one.
+    handles: BTreeMap<Id, usize>,
+    /// Files that failed in the middle of a write: the next one finds no room.
+    full_next: BTreeSet<Id>,
+    pub(super) locks: BTreeSet<Id>,
+    next_id: Id,
+    pub(super) dice: Dice,
+    pub(super) orders: Orders,
+    pub(super) nature: Nature,
+    pub(super) ops: u64,
+    pub(super) reads: u64,
+    pub(super) killed: bool,
+}
+
+impl State {
+    pub(super) fn new(seed: u64) -> Self {
+        Self::with(Names::new(), BTreeMap::new(), 1, Dice::new(seed))
+    }
+
+    fn with(names: Names, files: BTreeMap<Id, Arc<Content>>, next_id: Id, dice: Dice) -> Self {
+        Self {
+            names,
+            files,
+            handles: BTreeMap::new(),
+            full_next: BTreeSet::new(),
+            locks: BTreeSet::new(),
+            next_id,
+            dice,
+            orders: Orders::default(),
+            nature: Nature::default(),
+            ops: 0,
+            reads: 0,
+            killed: false,
+        }
+    }
+
+    /// Returns the disk that the next process finds: the cache lives, handles and locks do not.
+    pub(super) fn kill(&mut self) -> Self {
+        self.killed = true;
+        let mut files = self.files.clone();
+        let known = self.names.known(BTreeSet::new());
+        files.retain(|id, _| known.contains(id));
+        // Other random numbers from here on, as another process would get.
+        let dice = Dice::new(self.dice.next());
+        let mut left = Self::with(self.names.clone(), files, self.next_id, dice);
+        left.nature = self.nature;
+        left
+    }
+
+    /// Returns the disk after a power cut, and leaves this one as it is.
+    pub(super) fn crash(&self, seed: u64) -> Self {
+        let mut dice =
+            Dice::new(self.dice.clone().next() ^ seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
+        let luck = dice.luck(seed);
+        let names = self.names.crash(&mut dice, luck);
+        let known = names.known(BTreeSet::new());
+        let mut files = BTreeMap::new();
+        for (&id, content) in self.files.iter().filter(|(id, _)| known.contains(id)) {
+            let left = if content.is_settled() {
+                Arc::clone(content)
+            } else {
+                Arc::new(content.crash(&mut dice, luck))
+            };
+            files.insert(id, left);
+        }
+        let mut left = Self::with(names, files, self.next_id, dice);
+        left.nature = self.nature;
+        left
+    }
+
+    /// Says whether the process that uses this disk still runs.
+    pub(super) fn alive(&self) -> io::Result<()> {
+        if self.killed {
+            return Err(io::Error::other("the process was killed"));
+        }
+        if self.orders.stop_after.is_some_and(|last| self.ops >= last) {
+            return Err(io::Error::other("the disk stopped"));
+        }
+        Ok(())
+    }
+
+    /// Counts an operation; returns what is to go wrong with it.
+    pub(super) fn tick(&mut self) -> io::Result<Option<Fault>> {
+        self.alive()?;
+        self.ops += 1;
+        Ok(self.orders.ops.get(&self.ops).copied())
+    }
+
+    /// Counts an operation that can only succeed or fail.
+    pub(super) fn tick_plain(&mut self) -> io::Result<()> {
+        match self.tick()? {
+            None => Ok(()),
+            Some(Fault::Full | Fault::Short) => Err(full()),
+            Some(Fault::Io | Fault::SyncLost | Fault::ReadIo) => Err(broken()),
+        }
+    }
+
+    /// Counts a read; returns whether it is to be short.
+    pub(super) fn tick_read(&mut self) -> io::Result<bool> {
+        self.alive()?;
+        self.reads += 1;
+        match self.orders.reads.get(&self.reads) {
+            None => Ok(false),
+            Some(Fault::Short) => Ok(true),
+            Some(_) => Err(broken()),
+        }
+    }
+
+    /// Counts a sync; returns whether it forgets what it should have written, and the error.
+    pub(super) fn tick_sync(&mut self) -> io::Result<Option<io::Error>> {
+        match self.tick()? {
+            Some(Fault::Io | Fault::ReadIo) => Err(broken()),
+            Some(Fault::Full | Fault::Short) => Ok(Some(full())),
+            Some(Fault::SyncLost) => Ok(Some(broken())),
+            None if self.orders.break_syncs => Ok(Some(broken())),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn make_root(&mut self) {
+        if self.names.get(OUTSIDE, ROOT).is_none() {
+            let id = self.new_id();
+            self.names.add_folder(id);
+            self.name(OUTSIDE, ROOT, Some(id));
+        }
+    }
+
+    pub(super) fn make_dir(&mut self, dir: &str) -> io::Result<()> {
+        let (folder, name) = self.free_place(dir)?;
+        let id = self.new_id();
+        self.names.add_folder(id);
+        self.name(folder, name, Some(id));
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self, path: &str) -> io::Result<Id> {
+        let (folder, name) = self.free_place(path)?;
+        let id = self.new_id();
+        self.files.insert(id, Arc::default());
+        self.name(folder, name, Some(id));
+        Ok(id)
+    }
+
+    pub(super) fn remove_dir(&mut self, dir: &str) -> io::Result<()> {
+        let (folder, name) = self.names.place(dir)?;
+        let id = self.names.folder(dir)?;
+        if self.names.entries(id).next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.name(folder, name, None);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &str) -> io::Result<()> {
+        let (folder, name) = self.names.place(path)?;
+        let id = self.file(path)?;
+        self.name(folder, name, None);
+        self.give_back(id);
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let id = self.names.find(from)?;
+        let (from_folder, from_name) = self.names.place(from)?;
+        let (to_folder, to_name) = self.names.place(to)?;
+        let replaced = self.names.get(to_folder, to_name);
+        match replaced {
+            Some(other) if other == id => return Ok(()),
+            Some(other) if self.names.is_folder(other) => {
+                if !self.names.is_folder(id) {
+                    return Err(io::ErrorKind::IsADirectory.into());
+                }
+                if self.names.entries(other).next().is_some() {
+                    return Err(io::ErrorKind::DirectoryNotEmpty.into());
+                }
+            }
+            Some(_) if self.names.is_folder(id) => {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            _ => {}
+        }
+        let change = |folder, name: &str, to| Change {
+            folder,
+            name: name.to_owned(),
+            to,
+        };
+        self.names.change(vec![
+            change(from_folder, from_name, None),
+            change(to_folder, to_name, Some(id)),
+        ]);
+        if let Some(other) = replaced {
+            self.give_back(other);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&mut self, folder: Id) {
+        if self.nature.ignores_dir_syncs {
+            return;
+        }
+        self.names.sync(folder);
+        let held = self.handles.keys().copied().collect();
+        let known = self.names.known(held);
+        self.files.retain(|id, _| known.contains(id));
+        self.names.keep_only(&known);
+    }
+
+    /// Returns the file of a path.
+    pub(super) fn file(&self, path: &str) -> io::Result<Id> {
+        let id = self.names.find(path)?;
+        if self.names.is_folder(id) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(id)
+    }
+
+    pub(super) fn content(&self, id: Id) -> &Content {
+        self.files
+            .get(&id)
+            .expect("a file outlives its handles and names")
+    }
+
+    pub(super) fn content_mut(&mut self, id: Id) -> &mut Content {
+        let content = self.files.get_mut(&id);
+        Arc::make_mut(content.expect("a file outlives its handles and names"))
+    }
+
+    /// Writes as far as there is room; returns how far that is.
+    pub(super) fn write(&mut self, id: Id, bytes: &[u8], position: u64) -> io::Result<usize> {
+        let fault = self.tick()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let end = position.checked_add(bytes.len() as u64);
+        let Some(end) = end.filter(|&end| i64::try_from(end).is_ok()) else {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        if self.full_next.remove(&id) {
+            return Err(full());
+        }
+        let mut count = bytes.len();
+        match fault {
+            None => {}
+            Some(Fault::Short) if count > 1 => {
+                count /= 2;
+                self.full_next.insert(id);
+            }
+            Some(Fault::Short | Fault::Full) => return Err(full()),
+            Some(_) => return Err(broken()),
+        }
+        let fits = self.take_space(id, sectors(position..end));
+        let room = (fits * SECTOR as u64).saturating_sub(position);
+        count = count.min(usize::try_from(room).unwrap_or(usize::MAX));
+        if count == 0 {
+            return Err(full());
+        }
+        self.content_mut(id).write(&bytes[..count], position);
+        Ok(count)
+    }
+
+    pub(super) fn sync(&mut self, id: Id) -> io::Result<()> {
+        if let Some(error) = self.tick_sync()? {
+            self.content_mut(id).lose();
+            return Err(error);
+        }
+        let need = self.content(id).delayed.count() * SECTOR as u64;
+        if need > 0 && !self.pay(need) {
+            self.content_mut(id).lose();
+            return Err(full());
+        }
+        self.content_mut(id).sync();
+        Ok(())
+    }
+
+    pub(super) fn allocate(&mut self, id: Id, len: u64) -> io::Result<()> {
+        self.tick_plain()?;
+        let range = sectors(0..len);
+        let need = total(&self.content(id).space.gaps(range.clone())) * SECTOR as u64;
+        if !self.pay(need) {
+            return Err(full());
+        }
+        let content = self.content_mut(id);
+        content.space.insert(range);
+        content.set_len(len.max(content.len()));
+        Ok(())
+    }
+
+    pub(super) fn set_len(&mut self, id: Id, len: u64) -> io::Result<()> {
+        self.tick_plain()?;
+        if i64::try_from(len).is_err() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let before = self.content(id).space.count();
+        self.content_mut(id).set_len(len);
+        let after = self.content(id).space.count();
+        self.refund((before - after) * SECTOR as u64);
+        Ok(())
+    }
+
+    pub(super) fn hold(&mut self, id: Id) {
+        *self.handles.entry(id).or_default() += 1;
+    }
+
+    pub(super) fn let_go(&mut self, id: Id) {
+        if let Some(count) = self.handles.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.handles.remove(&id);
+                if !self.names.visible().contains(&id) {
+                    self.give_back(id);
+                }
+            }
+        }
+    }
+
+    /// Returns the bytes of all that has a name or a handle.
+    pub(super) fn used(&self) -> u64 {
+        let visible = self.names.visible();
+        let counts = |id: &Id| visible.contains(id) || self.handles.contains_key(id);
+        let files = self.files.iter().filter(|(id, _)| counts(id));
+        let count: u64 = files.map(|(_, content)| content.space.count()).sum();
+        count * SECTOR as u64
+    }
+
+    pub(super) fn new_id(&mut self) -> Id {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn name(&mut self, folder: Id, name: &str, to: Option<Id>) {
+        let name = name.to_owned();
+        self.names.change(vec![Change { folder, name, to }]);
+    }
+
+    /// Returns where a new name goes. It takes no space of its own, but a full disk has no room for
+    /// it all the same.
+    fn free_place<'a>(&self, path: &'a str) -> io::Result<(Id, &'a str)> {
+        let (folder, name) = self.names.place(path)?;
+        if self.names.get(folder, name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let budget = self.orders.budget;
+        if budget.is_some_and(|budget| budget < SECTOR as u64) {
+            return Err(full());
+        }
+        Ok((folder, name))
+    }
+
+    /// Takes blocks for a range of sectors, from its start; returns up to which sector there were
+    /// enough.
+    fn take_space(&mut self, id: Id, range: Range<u64>) -> u64 {
+        let content = self.content(id);
+        let gaps = content.space.gaps(range.clone());
+        if self.orders.full_at_sync {
+            let content = self.content_mut(id);
+            for gap in gaps {
+                content.delayed.insert(gap);
+            }
+            return range.end;
+        }
+        let mut end = range.end;
+        for gap in gaps {
+            let room = self.orders.budget.unwrap_or(u64::MAX) / SECTOR as u64;
+            let count = room.min(gap.end - gap.start);
+            self.pay(count * SECTOR as u64);
+            self.content_mut(id)
+                .space
+                .insert(gap.start..gap.start + count);
+            if gap.start + count < gap.end {
+                end = gap.start + count;
+                break;
+            }
+        }
+        end
+    }
+
+    fn pay(&mut self, bytes: u64) -> bool {
+        match &mut self.orders.budget {
+            None => true,
+            Some(budget) if *budget < bytes => false,
+            Some(budget) => {
+                *budget -= bytes;
+                true
+            }
+        }
+    }
+
+    fn refund(&mut self, bytes: u64) {
+        if let Some(budget) = &mut self.orders.budget {
+            *budget += bytes;
+        }
+    }
+
+    /// Gives the space of a file back that has lost its name, once nobody has it open. Its bytes
+    /// stay for as long as a power cut could bring the name back.
+    pub(super) fn give_back(&mut self, id: Id) {
+        if self.handles.contains_key(&id) {
+            return;
+        }
+        if let Some(content) = self.files.get(&id) {
+            self.refund(content.space.count() * SECTOR as u64);
+        }
+    }
+}
+
+/// The error of a full disk, as the system gives it.
+pub(super) fn full() -> io::Error {
+    io::Error::from_raw_os_error(28)
+}
+
+/// The error of a broken disk, as the system gives it.
+pub(super) fn broken() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
