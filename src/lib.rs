@@ -6,6 +6,7 @@ mod codec;
 mod error;
 mod format;
 mod offset;
+mod offsets;
 mod storage;
 mod wake;
 

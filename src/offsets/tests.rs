@@ -1,0 +1,1 @@
+//! Does the offset file keep its promises?
