@@ -9,6 +9,7 @@ mod format;
 mod log;
 mod manifest;
 mod offset;
+mod offsets;
 mod options;
 mod storage;
 mod wake;

@@ -1,0 +1,313 @@
+//! How do snapshots and entries get into the two files? For the one thread that writes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::shape::{Owner, PAGE, Shape, entries_at, length_for, page};
+use super::track::Track;
+use crate::error::{Error, Result};
+use crate::format::header::Header;
+use crate::format::snapshot::{Snapshot, pack};
+use crate::format::{PAGE_POSITION, names, round_up};
+use crate::storage::{File, Mapping, Storage, write_all_at};
+
+/// Bytes of a filling write: it sets the size of the page cache's folios, and after larger ones
+/// small writes cost twice as much.
+const FILL: usize = 64 << 10;
+
+/// Why a switch did not happen.
+#[derive(Clone, Debug)]
+pub(crate) enum SwitchFailed {
+    /// Nothing changed: the half that held goes on, with the caller's [`Track`]. There was no room
+    /// ([`Error::is_full`]), or no random number to be had.
+    Unchanged(Error),
+    /// What the files hold is not known: no entry may be written before the next opening.
+    Final(Error),
+}
+
+/// A fault on purpose, which a crash test that is worth its time finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Plant {
+    #[default]
+    Nothing,
+    /// Entries go to the new half before it is known durable.
+    NewHalfUnsynced,
+    /// The old half is never marked as superseded.
+    NotSuperseded,
+    /// Entries go to the new half before `superseded` is known durable.
+    SupersededUnsynced,
+    /// The new half gets the salt of the one it overwrites: the entries there pass again.
+    SaltKept,
+}
+
+/// One of the two files.
+#[derive(Debug)]
+pub(super) struct Half {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    /// What its page says, but for `superseded`.
+    header: Header,
+    /// Every block below was written once: entries need no room of the disk there.
+    written: u64,
+}
+
+/// The two files of a group's offsets.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    storage: Arc<dyn Storage>,
+    owner: Owner,
+    halves: [Half; 2],
+    holds: usize,
+    /// What failed: no write and no sync can be trusted any more.
+    broken: Option<Error>,
+    /// [`Plant::Nothing`], but in tests.
+    plant: Plant,
+}
+
+impl Halves {
+    pub(super) fn new(storage: &Arc<dyn Storage>, owner: Owner, halves: [Half; 2], holds: usize) -> Self {
+        Self { storage: Arc::clone(storage), owner, halves, holds, broken: None, plant: Plant::Nothing }
+    }
+
+    /// Returns the generation of the half that holds: that of the last complete switch.
+    pub(crate) fn generation(&self) -> u64 {
+        self.halves[self.holds].header.generation()
+    }
+
+    /// Returns the bytes that both files were written to.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.halves.iter().map(|half| half.written).sum()
+    }
+
+    /// Plants a fault.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn plant(&mut self, plant: Plant) {
+        self.plant = plant;
+    }
+
+    /// Writes entries that [`Track::take_waiting`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: the same bytes may be written again. That cannot happen where the file system
+    /// overwrites in place. [`Error::Poisoned`]: nothing can be, until the next opening.
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.sound()?;
+        let half = &self.halves[self.holds];
+        debug_assert!(at >= PAGE && at + bytes.len() as u64 <= half.written);
+        match half.write(bytes, at) {
+            Err(error) if !error.is_full() => Err(self.fail(error)),
+            other => other,
+        }
+    }
+
+    /// Makes all entries durable that were written, or stored into the mapping, before the call.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], from then on always: a second sync may say "ok" for bytes that are gone.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.sound()?;
+        self.halves[self.holds].sync().map_err(|error| self.fail(error))
+    }
+
+    /// Writes a snapshot into the other half, which then holds, and returns where its entries go.
+    ///
+    /// No entry may be appended while it runs. `need` is how many bytes of entries must fit, `want`
+    /// how many are wished for; a half grows as long as the disk has room, and goes without if it
+    /// must. `mapped` asks that entries are stored, not written.
+    pub(crate) fn switch(
+        &mut self,
+        snapshot: &Snapshot,
+        need: u64,
+        want: u64,
+        mapped: bool,
+        now_wall: u64,
+    ) -> Result<Track, SwitchFailed> {
+        self.sound().map_err(SwitchFailed::Final)?;
+        let bytes = snapshot.encode();
+        let length = bytes.len() as u64;
+        let entries = entries_at(length);
+        let salt = self.fresh_salt().map_err(SwitchFailed::Unchanged)?;
+        let least = round_up(entries.saturating_add(need).min(1 << 62), PAGE);
+        let new = 1 - self.holds;
+        let grown = self.halves[new].grow(least, length_for(length, want));
+        grown.map_err(|error| self.unless_full(error))?;
+
+        // The snapshot goes first: as long as the new half's page is the old one, a lack of room
+        // changes nothing. Once the page may be on the disk, it must be whole, or nobody goes on.
+        let packed = pack(salt, &bytes);
+        let put = self.halves[new].write(&packed, PAGE_POSITION);
+        put.map_err(|error| self.unless_full(error))?;
+        let generation = self.generation().saturating_add(1);
+        let limit = self.halves[new].written;
+        let shape = Shape { generation, snapshot: length, entries, length: limit };
+        let header = self.owner.header(salt, now_wall, shape);
+        self.seal(new, header).map_err(|error| SwitchFailed::Final(self.fail(error)))?;
+
+        self.holds = new;
+        // After the syncs, which would have to write all the pages that mapping makes present.
+        let mapping = if mapped { self.halves[new].map(entries, limit) } else { None };
+        Ok(Track::new(salt, entries, limit, mapping))
+    }
+
+    /// Writes the page of the new half and supersedes the old one. Any failure is final: which half
+    /// an opening will find is open.
+    fn seal(&mut self, new: usize, header: Header) -> Result<()> {
+        let generation = header.generation();
+        let half = &mut self.halves[new];
+        half.write(&page(&header, None), 0)?;
+        half.header = header;
+        if !self.skips(Plant::NewHalfUnsynced) {
+            self.halves[new].sync()?;
+        }
+        self.supersede(1 - new, generation)
+    }
+
+    /// Marks a half as superseded, durably.
+    pub(super) fn supersede(&self, old: usize, by: u64) -> Result<()> {
+        if self.skips(Plant::NotSuperseded) {
+            return Ok(());
+        }
+        let half = &self.halves[old];
+        half.write(&page(&half.header, Some(by)), 0)?;
+        if self.skips(Plant::SupersededUnsynced) { Ok(()) } else { half.sync() }
+    }
+
+    /// Writes the page of the half that holds again, durably.
+    pub(super) fn renew(&self) -> Result<()> {
+        let half = &self.halves[self.holds];
+        half.write(&page(&half.header, None), 0)?;
+        half.sync()
+    }
+
+    /// Returns a salt that neither half has: entries of the one that is overwritten must not pass.
+    fn fresh_salt(&self) -> Result<u32> {
+        if self.skips(Plant::SaltKept) {
+            return Ok(self.halves[1 - self.holds].header.salt);
+        }
+        let taken = [&self.halves[0], &self.halves[1]].map(|half| half.header.salt);
+        random_salt(&*self.storage, &taken)
+    }
+
+    fn sound(&self) -> Result<()> {
+        match &self.broken {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    /// Remembers what failed, and says so in words that fit.
+    fn fail(&mut self, error: Error) -> Error {
+        let path = self.halves[self.holds].path.clone();
+        let poisoned = Error::Poisoned { path, cause: error.to_string() };
+        self.broken.get_or_insert(poisoned).clone()
+    }
+
+    fn unless_full(&mut self, error: Error) -> SwitchFailed {
+        if error.is_full() { SwitchFailed::Unchanged(error) } else { SwitchFailed::Final(self.fail(error)) }
+    }
+
+    fn skips(&self, plant: Plant) -> bool {
+        cfg!(any(test, feature = "testing")) && self.plant == plant
+    }
+}
+
+impl Half {
+    /// Takes a file with the header that it has, or is to have: everything behind its length may
+    /// have to be written for the first time.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn File>, header: Header) -> Self {
+        let written = Shape::of(&header).map_or(PAGE, |shape| whole_pages(shape.length));
+        Self { path, file, header, written }
+    }
+
+    /// Makes an empty file.
+    pub(super) fn create(storage: &dyn Storage, owner: &Owner, which: usize, header: Header) -> Result<Self> {
+        let name = names::half(&owner.name, which);
+        let path = storage.root().join(&name);
+        let file = storage.create_new(&name).map_err(|error| Error::io("make", &path, error))?;
+        Ok(Self { path, file, header, written: 0 })
+    }
+
+    /// Makes the file as long as its header says, of written blocks, with a snapshot and page in it,
+    /// durably.
+    pub(super) fn furnish(&mut self, packed: &[u8], superseded: Option<u64>) -> Result<()> {
+        let length = Shape::of(&self.header).map_or(PAGE, |shape| shape.length);
+        self.reach(length)?;
+        self.write(packed, PAGE_POSITION)?;
+        self.write(&page(&self.header, superseded), 0)?;
+        self.sync()
+    }
+
+    /// Grows to the length that is wished for, or as near as there is room; [`Error::Full`] if that
+    /// is below the least.
+    fn grow(&mut self, least: u64, wished: u64) -> Result<()> {
+        let mut full = None;
+        // What the file has already, from a growth that was cut short, comes before a small growth.
+        let there = |half: &Self| Ok(whole_pages(half.len()?));
+        let targets: [&dyn Fn(&Self) -> Result<u64>; 3] = [&|_| Ok(wished), &there, &|_| Ok(least)];
+        for target in targets {
+            let target = target(self)?;
+            if target < least {
+                continue;
+            }
+            match self.reach(target) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_full() => full = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match full {
+            Some(error) if self.written < least => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes zeros from where blocks were written to a length.
+    fn reach(&mut self, length: u64) -> Result<()> {
+        static ZEROS: [u8; FILL] = [0; FILL];
+        if self.written >= length {
+            return Ok(());
+        }
+        if self.len()? < length {
+            self.file.allocate(length).map_err(|error| Error::io("reserve room in", &self.path, error))?;
+        }
+        while self.written < length {
+            let count = usize::try_from(length - self.written).unwrap_or(FILL).min(FILL);
+            self.write(&ZEROS[..count], self.written)?;
+            self.written += count as u64;
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.file.len().map_err(|error| Error::io("measure", &self.path, error))
+    }
+
+    fn write(&self, bytes: &[u8], position: u64) -> Result<()> {
+        write_all_at(&*self.file, bytes, position).map_err(|error| Error::io("write", &self.path, error))
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(|error| Error::io("sync", &self.path, error))
+    }
+
+    /// Maps the entries. A mapping is for speed only: where there is none, entries are written.
+    fn map(&self, start: u64, end: u64) -> Option<Box<dyn Mapping>> {
+        let mapped = if start < end { self.file.map(start..end) } else { Ok(None) };
+        mapped.unwrap_or(None)
+    }
+}
+
+/// Returns a random salt that is none of those.
+pub(super) fn random_salt(storage: &dyn Storage, taken: &[u32]) -> Result<u32> {
+    let random =
+        storage.random().map_err(|error| Error::io("get random numbers for", storage.root(), error))?;
+    let mut salt = u32::try_from(random >> 32).expect("the high half of 64 bits");
+    while salt == 0 || taken.contains(&salt) {
+        salt = salt.wrapping_add(1);
+    }
+    Ok(salt)
+}
+
+const fn whole_pages(length: u64) -> u64 {
+    length - length % PAGE
+}

@@ -1,0 +1,139 @@
+//! Which entries of a half count? Pure.
+
+use crate::format::entry::{Entry, Kind, SLOT, SLOT_BYTES};
+
+/// The entries of a half.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Walk {
+    pub(super) entries: Vec<Entry>,
+    /// Bytes behind the walk's end up to the last entry that was written; 0 if none was. They were
+    /// never known durable, and are set aside.
+    pub(super) torn: u64,
+}
+
+/// An entry that was known durable and does not count any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hole {
+    pub(super) position: u64,
+    /// Everything below it was known durable.
+    pub(super) bound: u64,
+}
+
+/// Walks over the entries that begin at `start`, to the first that does not count, and looks behind
+/// it for proof that there was one.
+pub(super) fn walk(bytes: &[u8], salt: u32, start: u64) -> Result<Walk, Hole> {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while let Some((entry, length)) = decode(bytes, salt, start, at) {
+        entries.push(entry);
+        at += length;
+    }
+    let position = start + at as u64;
+    let (mut bound, mut last) = (0, position);
+    while at + SLOT <= bytes.len() {
+        let Some((entry, length)) = decode(bytes, salt, start, at) else {
+            at += SLOT;
+            continue;
+        };
+        if entry.kind == Kind::OwnMark {
+            // No mark can know about what comes after it.
+            bound = bound.max(marked(&entry).min(start + at as u64));
+        }
+        at += length;
+        last = start + at as u64;
+    }
+    if bound > position {
+        return Err(Hole { position, bound });
+    }
+    Ok(Walk { entries, torn: last - position })
+}
+
+/// Makes the entry that says that everything before a position was durable.
+pub(super) fn mark(durable: u64) -> Entry {
+    Entry::new(Kind::OwnMark, durable / SLOT_BYTES)
+}
+
+fn marked(mark: &Entry) -> u64 {
+    mark.offset * SLOT_BYTES
+}
+
+fn decode(bytes: &[u8], salt: u32, start: u64, at: usize) -> Option<(Entry, usize)> {
+    Entry::decode(bytes.get(at..)?, salt, start + at as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::More;
+
+    const START: u64 = 8192;
+
+    fn entries() -> Vec<Entry> {
+        let long = More::Text("x".repeat(100).into());
+        let mut entries: Vec<_> = (0..6).map(|offset| Entry::new(Kind::Done, offset)).collect();
+        entries[2].more = long;
+        entries
+    }
+
+    fn lay(entries: &[Entry], room: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in entries {
+            entry.encode(7, START + bytes.len() as u64, &mut bytes);
+        }
+        bytes.resize(bytes.len() + room, 0);
+        bytes
+    }
+
+    #[test]
+    fn entries_are_found_up_to_the_first_empty_slot() {
+        let bytes = lay(&entries(), 4096);
+
+        assert_eq!(walk(&bytes, 7, START), Ok(Walk { entries: entries(), torn: 0 }));
+        assert_eq!(walk(&bytes, 8, START), Ok(Walk { entries: vec![], torn: 0 }));
+    }
+
+    #[test]
+    fn a_full_half_ends_with_its_last_slot() {
+        let bytes = lay(&entries(), 0);
+
+        assert_eq!(walk(&bytes, 7, START), Ok(Walk { entries: entries(), torn: 0 }));
+        assert_eq!(
+            walk(&bytes[..bytes.len() - 1], 7, START),
+            Ok(Walk { entries: entries()[..5].to_vec(), torn: 0 })
+        );
+        assert_eq!(walk(&[], 7, START), Ok(Walk { entries: vec![], torn: 0 }));
+    }
+
+    #[test]
+    fn a_hole_above_every_mark_is_torn_and_one_below_is_damage() {
+        for marked in 0..6 {
+            let mut all = entries();
+            all.push(mark(START + marked * SLOT_BYTES));
+            let mut bytes = lay(&all, 512);
+            bytes[2 * SLOT + 9] ^= 1;
+
+            let found = walk(&bytes, 7, START);
+
+            let position = START + 2 * SLOT_BYTES;
+            if marked <= 2 {
+                let torn = Walk { entries: entries()[..2].to_vec(), torn: (5 + 3 + 1) * SLOT_BYTES };
+                assert_eq!(found, Ok(torn), "{marked}");
+            } else {
+                let bound = START + marked * SLOT_BYTES;
+                assert_eq!(found, Err(Hole { position, bound }), "{marked}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_that_boasts_is_believed_up_to_its_own_place() {
+        let mut all = entries();
+        all.insert(1, mark(u64::MAX >> 20));
+        let mut bytes = lay(&all, 512);
+        bytes[3 * SLOT + 9] ^= 1;
+
+        let found = walk(&bytes, 7, START).unwrap();
+
+        assert_eq!(found.entries.len(), 3);
+    }
+}
