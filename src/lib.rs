@@ -5,6 +5,7 @@ mod clock;
 mod codec;
 mod error;
 mod format;
+mod group;
 mod offset;
 mod storage;
 mod wake;
