@@ -6,6 +6,7 @@ mod codec;
 mod commit;
 mod error;
 mod format;
+mod group;
 mod log;
 mod manifest;
 mod offset;
