@@ -4,6 +4,8 @@
 mod clock;
 mod codec;
 mod commit;
+mod consumer;
+mod engine;
 mod error;
 mod format;
 mod group;
@@ -12,8 +14,22 @@ mod manifest;
 mod offset;
 mod offsets;
 mod options;
+mod pool;
+mod queue;
 mod storage;
 mod wake;
 
+pub use consumer::{Consumer, Delivery, Iter, Payload};
+pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
 pub use offset::{Offset, Offsets};
+pub use options::Durability;
+pub use pool::{Outcome, Pool, PoolBuilder, PoolReport, Stopper};
+pub use queue::{Group, GroupOptions, GroupStats, Message, Options, Queue, Retry, Start, Stats, Ticket};
+
+/// For the tests of programs that embed the queue.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::clock::ManualClock;
+    pub use crate::storage::sim::{Fault, Plants, SimDisk};
+}

@@ -53,6 +53,10 @@ impl Offsets {
         Self { next: first, end }
     }
 
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Returns the first offset that is left; `None` for an empty push.
     #[must_use]
     pub fn first(&self) -> Option<Offset> {

@@ -58,6 +58,11 @@ impl State {
         }
     }
 
+    /// Tells whether a message waits to be handed out alone.
+    pub(crate) fn has_lonely(&self) -> bool {
+        self.exceptions.has_lonely()
+    }
+
     /// Returns when next a message becomes due or a loan ends; `None` if no time changes anything.
     pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
         self.exceptions.next_timer(now.mono)
@@ -281,6 +286,15 @@ impl State {
         open.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) })
     }
 
+    /// Makes done what the log does not have any more: all from `first` to the head.
+    pub(crate) fn lost(&self, first: u64, now: Now) -> Option<Entry> {
+        let (first, end) = (first.max(self.floor), self.head);
+        let more = More::Range { end, messages: 0 };
+        let open = first < end && !self.fresh_within(first, end).is_empty()
+            || self.exceptions.within(first, end).next().is_some();
+        open.then(|| Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Discarded, first) })
+    }
+
     /// Makes all below `end` done; `messages` of them lie at or behind the head.
     pub(crate) fn purge(&self, end: u64, messages: u64, now: Now) -> Option<Entry> {
         let more = More::Range { end, messages };
@@ -360,7 +374,7 @@ impl State {
     }
 
     /// Returns the number of the first of so many loans.
-    fn deliveries(&self, loans: u64) -> Option<u64> {
+    pub(super) fn deliveries(&self, loans: u64) -> Option<u64> {
         let &(holder, _) = self.holders.last()?;
         let fits = self.count.checked_add(loans)? <= LOANS_OF_A_HOLDER;
         fits.then_some((u64::from(holder) << 32) | self.count)

@@ -122,6 +122,11 @@ impl Exceptions {
         self.map.len()
     }
 
+    /// Tells whether one that is ready is to be handed out alone.
+    pub(crate) fn has_lonely(&self) -> bool {
+        !self.ready_alone.is_empty()
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         self.tally
     }

@@ -1,4 +1,5 @@
-//! How does a group's reading go on? The pure half: no disk, no clock, no lock.
+//! How does a group's reading go on? `state` and `decide` are the pure half: no disk, no clock, no
+//! lock. `live` is the doing half.
 //!
 //! Every change is: decide (`decide`, from the state to an entry), append the entry, apply it
 //! (`state`). Recovery applies the entries that it finds; there is no second way to change what is
@@ -7,7 +8,10 @@
 
 pub(crate) mod decide;
 mod exceptions;
+pub(crate) mod live;
 mod ranges;
+pub(crate) mod receive;
+pub(crate) mod settle;
 pub(crate) mod state;
 mod stored;
 

@@ -17,7 +17,8 @@ impl State {
     /// refuses it before.
     pub(crate) fn from_snapshot(stored: &Snapshot, now: Now) -> Self {
         let Reading { floor, head, passed, hint, holder, first_count, settled } = stored.reading;
-        let mut state = Self { passed, hint, settled, policy: stored.policy, ..Self::default() };
+        let unknown = stored.unknown.clone();
+        let mut state = Self { passed, hint, settled, policy: stored.policy, unknown, ..Self::default() };
         state.head = head.min(Offset::LIMIT);
         state.floor = floor.min(state.head);
         if holder != 0 {
@@ -73,7 +74,8 @@ impl State {
             error: one.error.as_deref().unwrap_or_default().to_owned(),
         };
         let exceptions = self.exceptions.iter().map(exception).collect();
-        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy }
+        let unknown = self.unknown.clone();
+        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy, unknown }
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is

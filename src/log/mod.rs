@@ -32,6 +32,8 @@ pub(crate) struct Segment {
     pub(crate) base: u64,
     /// How many messages lie before it, from the log's beginning on.
     pub(crate) messages_before: u64,
+    /// Bytes of the file, of the active one; else 0.
+    pub(crate) capacity: u64,
     /// Up to where it may be read.
     end: AtomicU64,
     /// Whether `end` is final.
@@ -64,12 +66,13 @@ pub(crate) struct End {
 
 impl Segment {
     /// Makes the reader's view of a row of the manifest; of the active one with its end.
-    pub(crate) fn new(row: &SegmentRow, end: u64) -> Self {
+    pub(crate) fn new(row: &SegmentRow, end: u64, capacity: u64) -> Self {
         Self {
             number: row.number,
             salt: row.salt,
             base: row.base,
             messages_before: row.messages_before,
+            capacity,
             end: AtomicU64::new(end),
             sealed: AtomicBool::new(row.length != 0),
         }

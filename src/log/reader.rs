@@ -14,9 +14,9 @@ use super::scan::{self, Expected, Window};
 use super::{Log, Segment};
 use crate::error::{Error, Result};
 use crate::format::batch::{self, BatchHeader};
-use crate::format::{ALIGNMENT, PAGE_POSITION, checksum};
+use crate::format::{ALIGNMENT, PAGE_POSITION, checksum, names};
 use crate::offset::Offset;
-use crate::storage::{File, read_up_to};
+use crate::storage::{Access, File, read_up_to};
 
 /// Bytes of one read.
 const BLOCK: usize = 256 << 10;
@@ -34,6 +34,12 @@ pub(crate) struct Block {
 pub(crate) struct Place {
     pub(crate) segment: u64,
     pub(crate) position: u64,
+}
+
+impl Place {
+    pub(crate) fn pair(self) -> (u64, u64) {
+        (self.segment, self.position)
+    }
 }
 
 /// A message, not yet checked.
@@ -57,6 +63,23 @@ impl Message {
     pub(crate) fn record(&self) -> Option<&[u8]> {
         let bytes = self.block.bytes.get(self.record.clone())?;
         (checksum(bytes) == self.checksum).then_some(bytes)
+    }
+
+    /// Reads the record once more into a block of its own; tells whether it passes its checksum now:
+    /// the cache may have healed, and its verdict is not kept.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn read_again(&mut self, log: &Log) -> Result<bool> {
+        let name = names::segment(self.place.segment);
+        let failed = |error| Error::io("read", log.storage.root().join(&name), error);
+        let file = log.storage.open(&name, Access::Read).map_err(failed)?;
+        let mut bytes = vec![0; self.record.len()];
+        let got = read_up_to(&*file, &mut bytes, self.position).map_err(failed)?;
+        bytes.truncate(got);
+        self.record = 0..self.record.len();
+        self.block = Arc::new(Block { bytes });
+        Ok(self.record().is_some())
     }
 
     /// Returns where payload and attributes lie in the block, of a record that passed its checksum.
@@ -139,16 +162,14 @@ impl Cursor {
 
     /// Goes to the first message at or behind `target`; `hint` is where it may lie. Reads nothing.
     pub(crate) fn seek(&mut self, target: u64, hint: Option<Place>) {
-        self.target = target;
-        let behind = self.current.as_ref().is_none_or(|current| {
-            let passed = current.batch.as_ref().map_or(current.expected, |open| open.offset());
-            passed > target
-        });
-        // A cursor that is before the target walks on; one that is behind it starts anew.
-        if behind {
+        // What lies between the old target and the new one is walked over, unless the hint saves whole
+        // segments; what was passed before can only be found again from a segment's start, or a hint.
+        let elsewhere = |current: &Current| hint.is_some_and(|hint| hint.segment > current.segment.number);
+        if target < self.target || self.current.as_ref().is_none_or(elsewhere) {
             self.current = None;
             self.hint = hint;
         }
+        self.target = target;
     }
 
     /// Returns where the cursor is: a batch at or before what it returns next.

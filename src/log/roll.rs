@@ -64,7 +64,7 @@ impl Writer {
                 return Err(error);
             }
         }
-        let segment = Arc::new(Segment::new(&row, PAGE_POSITION));
+        let segment = Arc::new(Segment::new(&row, PAGE_POSITION, made.capacity));
         let active = Active {
             segment: segment.clone(),
             file: made.file,
@@ -74,7 +74,7 @@ impl Writer {
             about: About::default(),
         };
         let sealed = std::mem::replace(&mut self.active, active);
-        self.durable = End { position: PAGE_POSITION, next: self.next, messages: self.messages };
+        self.durable = End { position: PAGE_POSITION, next: self.shown, messages: self.messages };
         self.log.append(&sealed.segment, sealed.position, segment);
         Ok(())
     }

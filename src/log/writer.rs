@@ -4,6 +4,7 @@
 //! and are synced once if anybody asked for that. The published end passes them when they are as
 //! safe as was asked for. After a failed sync nothing is believed any more, and nothing is retried.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -14,9 +15,11 @@ use crate::clock::Clock;
 use crate::commit::Worker;
 use crate::error::{Error, Result};
 use crate::format::batch::{self, Encoded, Stamp};
+use crate::format::manifest::{LogMark, Slot as Slots};
 use crate::manifest::Manifest;
 use crate::offset::{Offset, Offsets};
 use crate::storage::write_all_at;
+use crate::wake::{Bell, Wake};
 
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
 const GATHER: usize = 1 << 20;
@@ -100,6 +103,8 @@ pub(crate) struct Writer {
     pub(super) segment_bytes: u64,
     /// The next offset to give; beyond burnt ones.
     pub(super) next: u64,
+    /// The offset behind the last message that was written.
+    pub(super) shown: u64,
     /// How many messages were written, from the log's beginning on.
     pub(super) messages: u64,
     /// What a sync that has returned covers.
@@ -108,6 +113,7 @@ pub(crate) struct Writer {
     reserve_step: u64,
     /// The manifest says "not closed".
     opened: bool,
+    duties: Arc<Bell>,
     evidence: Option<Evidence>,
     /// A failed write that could not be taken back for lack of room, and why it failed.
     taint: Option<u64>,
@@ -127,9 +133,14 @@ pub(crate) struct Opened {
     pub(crate) spare: Arc<Spare>,
     pub(crate) active: Active,
     pub(crate) segment_bytes: u64,
+    /// The next offset to give.
     pub(crate) next: u64,
+    /// The offset behind the last message.
+    pub(crate) shown: u64,
     pub(crate) messages: u64,
     pub(crate) reserved: u64,
+    /// Rings in the background thread, when there may be a duty.
+    pub(crate) duties: Arc<Bell>,
     pub(crate) evidence: Option<Evidence>,
 }
 
@@ -203,11 +214,13 @@ impl Writer {
             active: opened.active,
             segment_bytes: opened.segment_bytes,
             next: opened.next,
+            shown: opened.shown,
             messages: opened.messages,
             durable,
             reserved: opened.reserved,
             reserve_step: FIRST_RESERVE,
             opened: false,
+            duties: opened.duties,
             evidence: opened.evidence,
             taint: None,
             poisoned: None,
@@ -318,7 +331,7 @@ impl Writer {
     }
 
     fn publish_end(&self) {
-        let end = End { position: self.active.position, next: self.next, messages: self.messages };
+        let end = End { position: self.active.position, next: self.shown, messages: self.messages };
         self.log.publish(&self.active.segment, end);
     }
 
@@ -352,19 +365,29 @@ impl Writer {
             }
             return self.poisoned.clone().map_or(Ok(()), Err);
         }
+        let before = self.active.position;
         self.active.position += length;
+        if before / self.duty_every() != self.active.position / self.duty_every() {
+            self.duties.wake();
+        }
         for (index, offsets, tags) in jobs {
             self.messages += offsets.len() as u64;
+            self.shown = self.next.min(offsets.end());
             self.active.about.add(now, tags);
             group.answers[index] = Some(Ok(offsets));
         }
         Ok(())
     }
 
+    /// Returns how many bytes lie between two looks of the background thread.
+    fn duty_every(&self) -> u64 {
+        (self.active.capacity / 32).max(1)
+    }
+
     /// Makes everything written durable.
     pub(super) fn sync(&mut self) -> Result<()> {
         // Captured before: a mark promises no more than what the sync was asked for.
-        let end = End { position: self.active.position, next: self.next, messages: self.messages };
+        let end = End { position: self.active.position, next: self.shown, messages: self.messages };
         if self.active.durable == end.position {
             return Ok(());
         }
@@ -444,7 +467,8 @@ impl Writer {
         if wanted <= self.reserved {
             return Ok(());
         }
-        if wanted > Offset::LIMIT {
+        // Offsets end below 2⁴⁸, so that the one behind the last fits into 48 bits too.
+        if wanted >= Offset::LIMIT {
             return Err(Error::Exhausted { path: self.log.storage.root().to_path_buf() });
         }
         self.reserve_step = (self.reserve_step * 2).min(LAST_RESERVE);
@@ -452,7 +476,7 @@ impl Writer {
     }
 
     fn reserve_up_to(&mut self, end: u64) -> Result<()> {
-        let end = end.min(Offset::LIMIT).max(self.reserved);
+        let end = end.min(Offset::LIMIT - 1).max(self.reserved);
         let mark = self.durable_mark(end, false);
         self.update_mark(mark)?;
         self.reserved = end;
@@ -468,8 +492,8 @@ impl Writer {
         self.update_mark(mark)
     }
 
-    pub(super) fn durable_mark(&self, reserved: u64, closed: bool) -> crate::format::manifest::LogMark {
-        crate::format::manifest::LogMark {
+    pub(super) fn durable_mark(&self, reserved: u64, closed: bool) -> LogMark {
+        LogMark {
             segment: self.active.segment.number,
             position: self.durable.position,
             next: self.durable.next,
@@ -479,13 +503,21 @@ impl Writer {
         }
     }
 
-    fn update_mark(&mut self, mark: crate::format::manifest::LogMark) -> Result<()> {
+    fn update_mark(&mut self, mark: LogMark) -> Result<()> {
+        self.tell(mark, &BTreeMap::new())
+    }
+
+    /// Writes a slot with this mark, and the generations that the groups' files have by now.
+    fn tell(&mut self, mark: LogMark, generations: &BTreeMap<String, u64>) -> Result<()> {
         // Of what lies behind the mark the walk at opening tells; the row may know more already.
         let about = self.active.about;
         let updated = self.manifest.update(|slot| {
             slot.log = mark;
             if let Some(row) = slot.segments.last_mut() {
                 row.about = about;
+            }
+            for row in &mut slot.groups {
+                row.generation = generations.get(&row.name).copied().unwrap_or(row.generation);
             }
         });
         updated.map_err(|error| match error {
@@ -499,7 +531,7 @@ impl Writer {
     /// # Errors
     /// When the disk refuses, or the writer was poisoned: the manifest stays as it is, and the next
     /// opening finds the end by itself.
-    pub(crate) fn close(&mut self) -> Result<()> {
+    pub(crate) fn close(&mut self, generations: &BTreeMap<String, u64>) -> Result<()> {
         if let Some(poison) = &self.poisoned {
             return Err(poison.clone());
         }
@@ -509,11 +541,19 @@ impl Writer {
             let mut mark = self.durable_mark(self.reserved, true);
             // Beyond burnt ones.
             mark.next = self.next;
-            self.update_mark(mark)?;
+            self.tell(mark, generations)?;
             self.opened = false;
+        } else if generations_differ(&self.manifest.slot(), generations) {
+            let mark = self.manifest.slot().log;
+            self.tell(mark, generations)?;
         }
         Ok(())
     }
+}
+
+/// Tells whether a group's file has a newer generation than the slot says.
+fn generations_differ(slot: &Slots, generations: &BTreeMap<String, u64>) -> bool {
+    slot.groups.iter().any(|row| generations.get(&row.name).is_some_and(|&newer| newer > row.generation))
 }
 
 impl Job {

@@ -5,4 +5,5 @@ mod format;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// The architecture, as rules that are checked.
+mod smoke;
 mod tidy;

@@ -1,0 +1,170 @@
+//! What does somebody hold who works on messages?
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::engine::{Engine, Handle};
+use crate::error::{Error, Result};
+use crate::group::live::Live;
+use crate::group::receive::{Ask, Loan};
+use crate::group::settle::Settle;
+
+mod delivery;
+
+pub(crate) use delivery::ack_all;
+pub use delivery::{Delivery, Payload};
+
+/// Receives the messages of one group. Clones compete: each message goes to one of them.
+///
+/// Nothing is taken ahead: a message is lent when it is received, and not before. Several threads
+/// may use one consumer, or each a clone of its own.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    handle: Arc<Handle>,
+    group: Arc<Live>,
+}
+
+impl Consumer {
+    pub(crate) fn new(handle: Arc<Handle>, group: Arc<Live>) -> Self {
+        Self { handle, group }
+    }
+
+    /// Returns the name of the group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group.name
+    }
+
+    /// Blocks until a message is deliverable, and lends it to the caller.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once the queue is closed, [`Error::NoSuchGroup`] once the group is removed.
+    /// [`Error::Damaged`], once for each stretch of damage that the group comes to: its messages are
+    /// among the dead letters, and the next call goes on behind it. [`Error::Full`] when the loan
+    /// cannot be recorded for lack of room. [`Error::Poisoned`] when everything durable was handed
+    /// out and nothing can come any more.
+    pub fn recv(&self) -> Result<Delivery> {
+        loop {
+            if let Some(delivery) = self.receive(&Ask::one(None))?.pop() {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    /// Lends a message if one is deliverable now; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub fn try_recv(&self) -> Result<Option<Delivery>> {
+        Ok(self.receive(&Ask::one(Some(Duration::ZERO)))?.pop())
+    }
+
+    /// Blocks until a message is deliverable or the time is over; `None` in that case.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Delivery>> {
+        Ok(self.receive(&Ask::one(self.engine().deadline(timeout)))?.pop())
+    }
+
+    /// Lends up to `max` messages, recorded together: all that are deliverable now, or, if there are
+    /// none, those that come first within `wait`. Empty when the time is over.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`].
+    pub fn recv_batch(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        self.receive(&Ask { most: max, ..Ask::one(self.engine().deadline(wait)) })
+    }
+
+    /// Iterates over messages as they come; ends when the queue is closed.
+    ///
+    /// An error is an item; the iteration may go on behind it.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { consumer: self }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.handle.engine()
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.group
+    }
+
+    pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Delivery>> {
+        loop {
+            let loans = self.group.receive(ask)?;
+            let none = loans.is_empty();
+            let mut deliveries = Vec::with_capacity(loans.len());
+            for loan in loans {
+                // Outside every lock: this is where the payload's checksum is computed.
+                deliveries.extend(self.check(loan)?);
+            }
+            if none || !deliveries.is_empty() {
+                return Ok(deliveries);
+            }
+        }
+    }
+
+    /// Hands a loan out if its record passes its checksum; else it is among the dead letters, and
+    /// the next receive says so.
+    fn check(&self, loan: Loan) -> Result<Option<Delivery>> {
+        let Loan { mut message, delivery, attempt } = loan;
+        let good = message.record().is_some() || message.read_again(&self.engine().log)?;
+        let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
+        match message.parts().filter(|_| good) {
+            Some(parts) => {
+                let parts = (message, parts);
+                Ok(Some(Delivery::new(self.engine().clone(), self.group.clone(), parts, settle, attempt)))
+            }
+            None => {
+                let path = self.engine().log.path(message.place.segment);
+                self.group.bury(
+                    settle,
+                    Error::Damaged {
+                        path,
+                        position: message.position,
+                        offsets: Some(message.offset..message.offset + 1),
+                        problem: "the record does not pass its checksum".into(),
+                    },
+                )?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Ask<'_> {
+    fn one(until: Option<Duration>) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { most: 1, until, drain: false, idle_ends: false, stop: &NEVER }
+    }
+}
+
+/// Messages as they come.
+#[derive(Debug)]
+pub struct Iter<'a> {
+    consumer: &'a Consumer,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Result<Delivery>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.consumer.recv() {
+            Err(Error::Closed) => None,
+            other => Some(other),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Consumer {
+    type Item = Result<Delivery>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}

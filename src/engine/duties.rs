@@ -1,0 +1,225 @@
+//! What does an open queue do by itself?
+//!
+//! One background thread that a process shares among its queues fills the next segment and syncs
+//! what was left unsynced for a second. The committer, one for each queue that has deferred pushes,
+//! leads for those whom nobody waits for: it does nothing else, so that no fill sits in a push.
+//! Every duty is a method too, so that a test runs without threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
+
+use super::{Engine, lock};
+use crate::error::Result;
+use crate::log::roll;
+use crate::log::writer::Wish;
+use crate::wake::{Bell, Wake};
+
+/// After so long without a push or an ack, what is unsynced is synced.
+const IDLE: Duration = Duration::from_secs(1);
+/// A deferred push that nobody waits for is written after so long.
+const UNWAITED: Duration = Duration::from_millis(10);
+
+/// What the log looked like when it was last looked at.
+#[derive(Debug)]
+pub(super) struct Idle {
+    seen: (u64, u64),
+    since: Duration,
+    /// All of it is durable, and the manifest says so.
+    settled: bool,
+}
+
+impl Idle {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { seen: (0, 0), since: now, settled: false }
+    }
+}
+
+/// A thread that leads for deferred pushes.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    urgent: Arc<Bell>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// Does what is due; returns after how long to come again at the latest.
+    ///
+    /// # Errors
+    /// The first failure; the other duties are done all the same.
+    pub(crate) fn run_duties(&self) -> Result<Option<Duration>> {
+        if self.check_open().is_err() {
+            return Ok(None);
+        }
+        let filled = self.make_ahead();
+        let synced = self.sync_idle();
+        let more = filled?;
+        synced?;
+        Ok(Some(if more { Duration::ZERO } else { IDLE }))
+    }
+
+    /// Does one step of making the next segment, if it lags behind; tells whether it still does.
+    fn make_ahead(&self) -> Result<bool> {
+        let set = self.log.set();
+        let Some(active) = set.last() else { return Ok(false) };
+        let (used, _) = active.end();
+        let capacity = active.capacity;
+        let next = roll::next_capacity(capacity, self.settings.segment_bytes);
+        // Begins when a quarter is used and is done when three quarters are.
+        let ahead = u128::from((used * 4).saturating_sub(capacity));
+        let wanted = u128::from(next) * ahead / u128::from(2 * capacity.max(1));
+        let wanted = u64::try_from(wanted).unwrap_or(next).min(next);
+        let there = self.spare.filled();
+        if wanted == 0 || there.is_some_and(|there| there >= wanted) {
+            return Ok(false);
+        }
+        self.spare.step(&*self.storage, self.queue, next, self.clock.wall())
+    }
+
+    /// Syncs the log and the groups when nothing has happened for a while, and notes the mark.
+    fn sync_idle(&self) -> Result<()> {
+        let now = self.clock.now();
+        let seen = (self.log.next(), self.log.messages());
+        let due = {
+            let mut idle = lock(&self.idle);
+            if idle.seen != seen {
+                *idle = Idle { seen, since: now, settled: false };
+            }
+            let due = now.saturating_sub(idle.since) >= IDLE;
+            due && !std::mem::replace(&mut idle.settled, due)
+        };
+        if due && self.log.failure().is_none() {
+            self.ask(Wish::Sync { mark: true })?;
+        }
+        for group in self.all_groups() {
+            if group.is_idle_for(IDLE) {
+                group.sync_lazily()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leads for deferred pushes, if any wait and nobody leads.
+    pub(crate) fn lead_for_deferred(&self) {
+        let guard = self.commit.lock();
+        if !guard.jobs.is_empty() && guard.is_idle() {
+            drop(self.commit.lead(guard));
+        }
+    }
+
+    /// Wakes the committer at once: somebody polls.
+    pub(super) fn hurry(&self) {
+        let urgent = lock(&self.committer).as_ref().map(|committer| committer.urgent.clone());
+        if let Some(urgent) = urgent {
+            urgent.wake();
+        }
+        self.deferred.wake();
+    }
+
+    /// Starts the committer, if threads are allowed and there is none.
+    pub(super) fn start_committer(self: &Arc<Self>) {
+        if !self.settings.threads {
+            return;
+        }
+        let mut committer = lock(&self.committer);
+        if committer.is_some() || self.check_open().is_err() {
+            return;
+        }
+        let urgent = Arc::new(Bell::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (weak, deferred) = (Arc::downgrade(self), self.deferred.clone());
+        let (bell, end) = (urgent.clone(), stop.clone());
+        let started = thread::Builder::new()
+            .name("backlog-commit".into())
+            .spawn(move || commit_deferred(&weak, &deferred, &bell, &end));
+        // Without a thread, whoever waits for a ticket leads; the next deferred push tries again.
+        if started.is_ok() {
+            *committer = Some(Committer { urgent, stop });
+        }
+    }
+
+    /// Ends the committer.
+    pub(super) fn stop_committer(&self) {
+        if let Some(committer) = lock(&self.committer).take() {
+            committer.stop.store(true, Ordering::Release);
+            committer.urgent.wake();
+        }
+        self.deferred.wake();
+    }
+}
+
+fn commit_deferred(engine: &Weak<Engine>, deferred: &Bell, urgent: &Bell, stop: &AtomicBool) {
+    let (mut heard, mut hurried) = (0, 0);
+    while !stop.load(Ordering::Acquire) {
+        heard = deferred.wait(heard, None);
+        // While it waits here, further deferred pushes wake nobody.
+        hurried = urgent.wait(hurried, Some(UNWAITED));
+        match engine.upgrade() {
+            Some(engine) => engine.lead_for_deferred(),
+            None => return,
+        }
+    }
+}
+
+/// The background thread of this process, while a queue is open.
+static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct Background {
+    queues: Vec<Weak<Engine>>,
+    bell: Arc<Bell>,
+}
+
+/// Returns the bell of the background thread.
+pub(super) fn bell() -> Arc<Bell> {
+    let mut background = lock(&BACKGROUND);
+    background
+        .get_or_insert_with(|| Background { queues: Vec::new(), bell: Arc::new(Bell::default()) })
+        .bell
+        .clone()
+}
+
+/// Has the background thread look after a queue, starting it if need be.
+pub(super) fn look_after(engine: &Arc<Engine>) {
+    let bell = bell();
+    let mut background = lock(&BACKGROUND);
+    let Some(there) = background.as_mut() else { return };
+    let running = !there.queues.is_empty();
+    there.queues.push(Arc::downgrade(engine));
+    if !running {
+        let thread = thread::Builder::new().name("backlog-duties".into());
+        let ringing = bell.clone();
+        // Without it the next segment is made when it is needed, and idle bytes are synced at close.
+        if thread.spawn(move || run_background(&ringing)).is_err() {
+            there.queues.clear();
+        }
+    }
+    drop(background);
+    bell.wake();
+}
+
+fn run_background(bell: &Bell) {
+    let mut heard = 0;
+    loop {
+        let queues: Vec<Arc<Engine>> = {
+            let mut background = lock(&BACKGROUND);
+            let Some(there) = background.as_mut() else { return };
+            there.queues.retain(|queue| queue.upgrade().is_some_and(|queue| queue.check_open().is_ok()));
+            if there.queues.is_empty() {
+                return;
+            }
+            there.queues.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut wait = IDLE;
+        for queue in &queues {
+            // A failure is told to whoever pushes or acks next; the duty comes again.
+            let next = queue.run_duties().ok().flatten();
+            wait = wait.min(next.unwrap_or(IDLE));
+        }
+        drop(queues);
+        if wait > Duration::ZERO {
+            heard = bell.wait(heard, Some(wait));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! How do groups come, go, and get found?
+
+use std::sync::Arc;
+
+use super::{Engine, lock, open};
+use crate::error::{Error, Result};
+use crate::format::manifest::GroupRow;
+use crate::format::names;
+use crate::format::snapshot::{Policy, Reading, Snapshot};
+use crate::group::live::Live;
+use crate::group::state::{Now, State};
+use crate::log::reader::{Cursor, Step};
+use crate::offsets;
+
+/// Where a new group starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum From {
+    /// At the earliest message that some other group has not done, or the log's beginning.
+    #[default]
+    Undone,
+    Beginning,
+    End,
+    Offset(u64),
+}
+
+/// What a new group is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewGroup {
+    pub(crate) policy: Policy,
+    pub(crate) from: From,
+}
+
+impl Engine {
+    /// Finds a group.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], [`Error::Damaged`] if its files are, [`Error::Closed`].
+    pub(crate) fn group(&self, name: &str) -> Result<Arc<Live>> {
+        self.check_open()?;
+        let groups = self.groups();
+        if let Some(group) = groups.open.get(name) {
+            return Ok(group.clone());
+        }
+        if let Some(error) = groups.refused.get(name) {
+            return Err(error.clone());
+        }
+        let existing = groups.open.keys().chain(groups.refused.keys()).cloned().collect();
+        Err(Error::NoSuchGroup { name: name.to_owned(), existing })
+    }
+
+    /// Returns the groups that work, by name.
+    pub(crate) fn all_groups(&self) -> Vec<Arc<Live>> {
+        self.groups().open.values().cloned().collect()
+    }
+
+    /// Makes a group: files first, synced; then the manifest names it; then it is there.
+    ///
+    /// # Errors
+    /// [`Error::GroupName`], [`Error::GroupExists`], or when the disk refuses: there is no such
+    /// group then.
+    pub(crate) fn create_group(&self, name: &str, new: &NewGroup) -> Result<Arc<Live>> {
+        self.check_open()?;
+        if !names::is_group(name) {
+            return Err(Error::GroupName { name: name.to_owned() });
+        }
+        let _changing = lock(&self.changing_groups);
+        match self.group(name) {
+            Err(Error::NoSuchGroup { .. }) => {}
+            Err(error @ Error::Closed) => return Err(error),
+            Ok(_) | Err(_) => return Err(Error::GroupExists { name: name.to_owned() }),
+        }
+        let random = self.storage.random();
+        let incarnation =
+            random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
+        let reading = self.start_at(new.from)?;
+        let snapshot = Snapshot { reading, policy: new.policy, ..Snapshot::default() };
+        let wall = self.clock.wall();
+        offsets::create(&self.storage, self.queue, name, incarnation, wall, &snapshot)?;
+        let row = GroupRow {
+            name: name.to_owned(),
+            incarnation,
+            generation: 1,
+            settles_from: self.log.set().last().map_or(0, |segment| segment.number),
+        };
+        self.check_open()?;
+        self.manifest.update(|slot| slot.groups.push(row.clone()))?;
+        let loaded = offsets::load(&self.storage, self.queue, &row)?;
+        let now = Now { mono: self.clock.now(), wall };
+        let state = State::from_snapshot(&loaded.snapshot, now);
+        let live = open::open_group(
+            &self.log,
+            &self.clock,
+            &self.settings,
+            &row,
+            state,
+            loaded.halves,
+            self.holder,
+        )?;
+        self.groups().open.insert(row.name, live.clone());
+        Ok(live)
+    }
+
+    /// Finds a group, or makes it as `default` is made with its first consumer.
+    ///
+    /// # Errors
+    /// As [`Engine::create_group`].
+    pub(crate) fn group_or_create(&self, name: &str, new: &NewGroup) -> Result<Arc<Live>> {
+        match self.group(name) {
+            Err(Error::NoSuchGroup { .. }) => match self.create_group(name, new) {
+                // Another thread was faster.
+                Err(Error::GroupExists { .. }) => self.group(name),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    /// Ends a group: the manifest forgets it, then its files go.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], or when the disk refuses.
+    pub(crate) fn remove_group(&self, name: &str) -> Result<()> {
+        let _changing = lock(&self.changing_groups);
+        let group = match self.group(name) {
+            Ok(group) => Some(group),
+            // A group whose files are damaged can be removed too.
+            Err(Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        self.manifest.update(|slot| slot.groups.retain(|row| row.name != name))?;
+        {
+            let mut groups = self.groups();
+            groups.open.remove(name);
+            groups.refused.remove(name);
+        }
+        if let Some(group) = group {
+            let existing = self.groups().open.keys().cloned().collect();
+            // What its files miss now is nobody's any more.
+            let _ = group.stop(&Error::NoSuchGroup { name: name.to_owned(), existing });
+        }
+        // The manifest does not name them: should this fail, the next opening sweeps them.
+        let _ = offsets::remove(&self.storage, name);
+        Ok(())
+    }
+
+    /// Works out where a new group stands.
+    fn start_at(&self, from: From) -> Result<Reading> {
+        let set = self.log.set();
+        let (first, before) = set.first().map_or((0, 0), |first| (first.base, first.messages_before));
+        let at =
+            |offset: u64, passed: u64| Reading { floor: offset, head: offset, passed, ..Reading::default() };
+        match from {
+            From::Beginning => Ok(at(first, before)),
+            From::End => {
+                let (next, messages) = (self.log.next(), self.log.messages());
+                Ok(at(next, messages))
+            }
+            From::Offset(offset) => Ok(at(offset, self.messages_before(offset)?)),
+            From::Undone => {
+                let floors = self.all_groups();
+                let least = floors.iter().map(|group| group.look(|state, _| state.stats().floor)).min();
+                match least {
+                    Some(floor) if floor > first => Ok(at(floor, self.messages_before(floor)?)),
+                    _ => Ok(at(first, before)),
+                }
+            }
+        }
+    }
+
+    /// Counts the messages before an offset: by the manifest up to its segment, by walking there.
+    fn messages_before(&self, offset: u64) -> Result<u64> {
+        let set = self.log.set();
+        let index = set.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        let Some(segment) = set.get(index) else { return Ok(0) };
+        let mut count = segment.messages_before;
+        let mut cursor = Cursor::new(self.log.clone());
+        cursor.seek(segment.base, None);
+        loop {
+            let step = match cursor.next_in_memory() {
+                Some(step) => step,
+                None => match cursor.fill()? {
+                    Some(step) => step,
+                    None => continue,
+                },
+            };
+            match step {
+                Step::Message(message) if message.offset < offset => count += 1,
+                Step::Damaged(damaged) if damaged.first < offset => count += damaged.messages,
+                Step::Message(_) | Step::Damaged(_) | Step::End => return Ok(count),
+            }
+        }
+    }
+}

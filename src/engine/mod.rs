@@ -1,0 +1,116 @@
+//! One open queue: the one place that sees everything.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::commit::Commit;
+use crate::error::{Error, Result};
+use crate::group::live::Live;
+use crate::log::Log;
+use crate::log::spare::Spare;
+use crate::log::writer::{Waiting, Writer};
+use crate::manifest::Manifest;
+use crate::options::Settings;
+use crate::storage::{Lock, Storage};
+use crate::wake::Bell;
+
+mod birth;
+mod close;
+mod duties;
+mod groups;
+mod open;
+mod push;
+pub(crate) mod recovery;
+
+pub(crate) use duties::Committer;
+pub(crate) use groups::{From, NewGroup};
+pub(crate) use push::Pushed;
+
+/// What an open queue consists of.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) queue: u128,
+    pub(crate) recovery: recovery::Recovery,
+    manifest: Arc<Manifest>,
+    pub(crate) log: Arc<Log>,
+    spare: Arc<Spare>,
+    commit: Arc<Commit<Waiting, Writer>>,
+    groups: Mutex<Groups>,
+    /// Held over the birth and the end of a group: both write files and the manifest.
+    changing_groups: Mutex<()>,
+    /// Names the loans of this opening.
+    holder: u32,
+    /// Gone once the queue is closed.
+    lock: Mutex<Option<Box<dyn Lock>>>,
+    closed: AtomicBool,
+    /// How the closing went: told to everyone who closes.
+    outcome: OnceLock<Result<()>>,
+    closing: Mutex<()>,
+    /// Rings when a deferred push waits; the committer listens.
+    deferred: Arc<Bell>,
+    committer: Mutex<Option<Committer>>,
+    idle: Mutex<duties::Idle>,
+}
+
+/// The groups of a queue.
+#[derive(Debug, Default)]
+struct Groups {
+    open: BTreeMap<String, Arc<Live>>,
+    /// Those whose files are damaged, and how.
+    refused: BTreeMap<String, Error>,
+}
+
+/// Keeps a queue open; the last one closes it.
+#[derive(Debug)]
+pub(crate) struct Handle(Arc<Engine>);
+
+impl Handle {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is there to hear of a failure; who wants to, calls `Queue::close`.
+        let _ = self.0.close();
+    }
+}
+
+impl Engine {
+    /// Switches test-only bugs on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn plant(&self, plants: crate::storage::sim::Plants) {
+        if let Some(mut writer) = self.commit.retire(|_| false) {
+            writer.plants = plants;
+            self.commit.restore(writer);
+        }
+    }
+
+    /// Returns how long the caller's waits may last: the moment when `wait` from now is over.
+    pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
+        self.clock.now().checked_add(wait)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,423 @@
+//! How is a queue opened?
+//!
+//! Step by step as DESIGN §6 and `docs/DURABILITY.md` say. Nothing is written to the log, and what
+//! opening does can be cut short anywhere and done again. A refusal changes nothing.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::recovery::{Damage, Lost, Recovery};
+use super::{Engine, Groups, Mutex, OnceLock, birth, duties};
+use crate::clock::Clock;
+use crate::commit::Commit;
+use crate::error::{Error, Result};
+use crate::format::manifest::{GroupRow, SegmentRow, Slot};
+use crate::format::{PAGE_POSITION, is_zero, names};
+use crate::group::live::Live;
+use crate::group::state::{Now, State};
+use crate::log::evidence::Evidence;
+use crate::log::recovery::{self, Start, Verdict};
+use crate::log::spare::Spare;
+use crate::log::writer::{Opened, Waiting, Writer};
+use crate::log::{Active, Checked, End, Log, Segment};
+use crate::manifest::{self, Found, Manifest};
+use crate::options::Settings;
+use crate::storage::{Access, Kind, Lock, Storage, read_up_to};
+use crate::wake::{Bell, Wake};
+use crate::{log, offsets};
+
+impl Engine {
+    /// Opens the queue, creating it where that is wanted and there is none.
+    ///
+    /// # Errors
+    /// As [`crate::Options::open`] says.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Arc<Self>> {
+        let (held, created) = acquire(&storage, &*clock, &settings)?;
+        storage.sync_dir("").map_err(|error| Error::io("sync the folder", storage.root(), error))?;
+        let (manifest, found) = manifest::load(&storage)?;
+        let mut report = Recovery { created, mended: found.wounded, ..Recovery::default() };
+        let (row, checked) = check_segments(&storage, &found)?;
+        let leftovers = leftovers(&storage, &found)?;
+        let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
+        let log = Arc::new(opened);
+        let manifest = Arc::new(manifest);
+        let holder = draw_holder(&*storage)?;
+        let loaded = load_groups(&log, &clock, &settings, &found.slot, &verdict, holder, &mut report)?;
+        if !found.one_slot {
+            sweep(&storage, &leftovers, &mut report);
+        }
+        let number = leftovers.highest.max(row.number) + 1;
+        let spare = Arc::new(Spare::new(number));
+        let set = log.set();
+        let segment = set.last().cloned().ok_or_else(|| no_segments(&storage))?;
+        let evidence =
+            verdict.torn.map(|torn| Evidence { segment: row.number, file: checked.file.clone(), torn });
+        if let Some(evidence) = &evidence {
+            let name = evidence.name().map_err(|error| Error::io("read", log.path(row.number), error))?;
+            report.evidence = Some(storage.root().join(name));
+        }
+        let slot = &found.slot.log;
+        let writer = Writer::new(Opened {
+            log: log.clone(),
+            manifest: manifest.clone(),
+            clock: clock.clone(),
+            spare: spare.clone(),
+            active: Active {
+                segment,
+                file: checked.file,
+                capacity: checked.capacity,
+                position: verdict.position,
+                durable: verdict.position,
+                about: verdict.about,
+            },
+            segment_bytes: settings.segment_bytes,
+            // Beyond every offset that anybody can have been told.
+            next: if report.clean { slot.next } else { verdict.next.max(slot.reserved) },
+            shown: verdict.next,
+            messages: verdict.messages,
+            reserved: slot.reserved,
+            duties: if settings.threads { duties::bell() } else { Arc::default() },
+            evidence,
+        });
+        let commit = Arc::new(Commit::new(Waiting::default(), writer));
+        let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
+        clock.on_advance(waker);
+        let _ = held.note(&format!("opened by process {}", std::process::id()));
+        let engine = Arc::new(Self {
+            storage,
+            queue: found.queue,
+            recovery: report,
+            manifest,
+            log,
+            spare,
+            commit,
+            groups: Mutex::new(loaded),
+            changing_groups: Mutex::new(()),
+            holder,
+            lock: Mutex::new(Some(held)),
+            closed: AtomicBool::new(false),
+            outcome: OnceLock::new(),
+            closing: Mutex::new(()),
+            deferred: Arc::new(Bell::default()),
+            committer: Mutex::new(None),
+            idle: Mutex::new(duties::Idle::new(clock.now())),
+            clock,
+            settings,
+        });
+        if engine.settings.threads {
+            duties::look_after(&engine);
+        }
+        Ok(engine)
+    }
+}
+
+/// Takes the lock; makes the queue where there is none and one is wanted.
+fn acquire(
+    storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
+    settings: &Settings,
+) -> Result<(Box<dyn Lock>, bool)> {
+    let present = has_manifest(storage)?;
+    if !present {
+        if !settings.create {
+            return Err(manifest::look(storage).err().unwrap_or(Error::Timeout));
+        }
+        birth::prepare(storage)?;
+    }
+    let held = take_lock(storage, clock, settings.lock_timeout)?;
+    // Somebody else may have made it while we waited.
+    if present || has_manifest(storage)? {
+        return Ok((held, false));
+    }
+    birth::create(storage, clock, settings)?;
+    Ok((held, true))
+}
+
+fn has_manifest(storage: &Arc<dyn Storage>) -> Result<bool> {
+    match storage.open(names::MANIFEST, Access::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(Error::NotAQueue {
+            path: storage.root().to_path_buf(),
+            found: "it is a file, not a folder".into(),
+        }),
+        Err(error) => Err(Error::io("open", storage.root().join(names::MANIFEST), error)),
+    }
+}
+
+/// How often a lock that somebody else holds is tried again: flock has no timed wait.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+fn take_lock(storage: &Arc<dyn Storage>, clock: &dyn Clock, timeout: Duration) -> Result<Box<dyn Lock>> {
+    let path = || storage.root().join(names::LOCK);
+    let until = clock.now().saturating_add(timeout);
+    let bell = Bell::default();
+    loop {
+        let tried = storage.lock(names::LOCK).map_err(|error| Error::io("lock", path(), error))?;
+        if let Some(held) = tried {
+            return Ok(held);
+        }
+        if clock.now() >= until {
+            return Err(Error::Locked { path: storage.root().to_path_buf(), note: lock_note(storage) });
+        }
+        bell.wait(0, Some(LOCK_RETRY));
+    }
+}
+
+fn lock_note(storage: &Arc<dyn Storage>) -> String {
+    let mut text = [0; 128];
+    let read = storage
+        .open(names::LOCK, Access::Read)
+        .and_then(|file| read_up_to(&*file, &mut text, 0))
+        .unwrap_or(0);
+    String::from_utf8_lossy(&text[..read]).trim().to_owned()
+}
+
+/// Checks every segment that the manifest names; returns the active one.
+fn check_segments(storage: &Arc<dyn Storage>, found: &Found) -> Result<(SegmentRow, Checked)> {
+    let (active, sealed) = found.slot.segments.split_last().ok_or_else(|| no_segments(storage))?;
+    for row in sealed {
+        log::check(&**storage, found.queue, row, Access::Read)?;
+    }
+    let checked = log::check(&**storage, found.queue, active, Access::Write)?;
+    if found.slot.log.position > checked.capacity {
+        let problem = "ends before the manifest's mark".into();
+        return Err(Error::Refused { path: storage.root().join(names::segment(active.number)), problem });
+    }
+    Ok((*active, checked))
+}
+
+fn no_segments(storage: &Arc<dyn Storage>) -> Error {
+    let path = storage.root().join(names::MANIFEST);
+    Error::Refused { path, problem: "names no segment".into() }
+}
+
+/// Files of ours that the manifest does not name.
+#[derive(Debug, Default)]
+struct Leftovers {
+    files: Vec<String>,
+    groups: Vec<String>,
+    /// The highest segment number that any file has.
+    highest: u64,
+}
+
+/// Lists what the manifest does not name, and refuses where that holds messages: then the slot that
+/// named it has gone bad, and removing the file would lose them.
+fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
+    let mut left = Leftovers::default();
+    let list = |folder: &str| match storage.list(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::Refused { path: storage.root().join(folder), problem: "is missing".into() })
+        }
+        other => other.map_err(|error| Error::io("list", storage.root().join(folder), error)),
+    };
+    let named: BTreeSet<u64> = found.slot.segments.iter().map(|row| row.number).collect();
+    let active = named.last().copied().unwrap_or(0);
+    for entry in list(names::LOG)? {
+        let Some(number) = names::parse_segment(&entry.name).filter(|_| entry.kind == Kind::File) else {
+            continue;
+        };
+        left.highest = left.highest.max(number);
+        if named.contains(&number) {
+            continue;
+        }
+        let name = names::segment(number);
+        if number > active && was_written(storage, &name)? {
+            return Err(Error::Refused {
+                path: storage.root().join(&name),
+                problem: "holds messages, but the manifest does not name it: the manifest is damaged, or an older one was put back".into(),
+            });
+        }
+        left.files.push(name);
+    }
+    let groups: BTreeSet<&str> = found.slot.groups.iter().map(|row| &row.name[..]).collect();
+    for entry in list(names::GROUPS)? {
+        if entry.kind == Kind::Folder && names::is_group(&entry.name) && !groups.contains(&entry.name[..]) {
+            left.groups.push(entry.name);
+        }
+    }
+    left.files.push(names::MANIFEST_NEW.into());
+    left.files.push(names::LIST_NEW.into());
+    Ok(left)
+}
+
+/// Tells whether anything but zeros follows a segment's header page.
+fn was_written(storage: &Arc<dyn Storage>, name: &str) -> Result<bool> {
+    let failed = |error| Error::io("read", storage.root().join(name), error);
+    let file = storage.open(name, Access::Read).map_err(failed)?;
+    let mut first = [0; 32];
+    let got = read_up_to(&*file, &mut first, PAGE_POSITION).map_err(failed)?;
+    Ok(!is_zero(&first[..got]))
+}
+
+/// Removes leftovers. What cannot be removed now is tried again at the next opening.
+fn sweep(storage: &Arc<dyn Storage>, left: &Leftovers, report: &mut Recovery) {
+    for name in &left.files {
+        if storage.remove(name).is_ok() {
+            report.swept.push(storage.root().join(name));
+        }
+    }
+    for name in &left.groups {
+        if offsets::remove(storage, name).is_ok() {
+            report.swept.push(storage.root().join(names::group(name)));
+        }
+    }
+}
+
+/// Finds where the log ends: told by the manifest, or by walking the active segment.
+fn find_end(
+    storage: &Arc<dyn Storage>,
+    found: &Found,
+    row: &SegmentRow,
+    checked: &Checked,
+    report: &mut Recovery,
+) -> Result<(Log, Verdict)> {
+    let mark = found.slot.log;
+    let failed = |error| Error::io("read", storage.root().join(names::segment(row.number)), error);
+    let start = Start { mark, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let at_mark = Verdict {
+        position: mark.position,
+        next: mark.next,
+        messages: mark.messages,
+        about: row.about,
+        bound: mark.position,
+        ..Verdict::default()
+    };
+    report.clean = mark.closed && !goes_on_at(checked, &start).map_err(failed)?;
+    report.older_manifest = mark.closed && !report.clean;
+    let verdict = if report.clean {
+        at_mark
+    } else {
+        // After a failed write-back the cache shows what the disk does not have.
+        checked.file.sync().and_then(|()| checked.file.drop_cache()).map_err(failed)?;
+        recovery::walk(&checked.file, &start).map_err(failed)?
+    };
+    let path = storage.root().join(names::segment(row.number));
+    report.damaged.extend(verdict.damages.iter().map(|damage| Damage {
+        path: path.clone(),
+        position: damage.position,
+        length: damage.length,
+        offsets: (damage.first, damage.end),
+    }));
+    if let Some(torn) = verdict.torn {
+        report.torn_bytes = torn.length;
+        report.torn_messages = torn.messages;
+    }
+    let end = End { position: verdict.position, next: verdict.next, messages: verdict.messages };
+    let rows = &found.slot.segments;
+    let set = rows.iter().map(|row| match row.length {
+        0 => Arc::new(Segment::new(row, end.position, checked.capacity)),
+        length => Arc::new(Segment::new(row, length, 0)),
+    });
+    Ok((Log::new(storage.clone(), found.queue, set.collect(), end), verdict))
+}
+
+/// Tells whether a valid batch stands where a closed log should end.
+fn goes_on_at(checked: &Checked, start: &Start) -> std::io::Result<bool> {
+    let expected = log::scan::Expected {
+        salt: start.salt,
+        base: start.mark.next,
+        reserved: crate::offset::Offset::LIMIT,
+        limit: start.capacity,
+    };
+    let mut window = log::scan::Window::new(checked.file.clone());
+    let here = log::scan::look(&mut window, start.mark.position, &expected)?;
+    Ok(matches!(here, log::scan::Here::Good(_)))
+}
+
+fn draw_holder(storage: &dyn Storage) -> Result<u32> {
+    let random = storage.random().map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+    let holder = (random as u32).max(1);
+    Ok(holder)
+}
+
+fn load_groups(
+    log: &Arc<Log>,
+    clock: &Arc<dyn Clock>,
+    settings: &Settings,
+    slot: &Slot,
+    verdict: &Verdict,
+    holder: u32,
+    report: &mut Recovery,
+) -> Result<Groups> {
+    let mut groups = Groups::default();
+    for row in &slot.groups {
+        let loaded = match offsets::load(&log.storage, log.queue, row) {
+            Ok(loaded) => loaded,
+            Err(error @ Error::Damaged { .. }) => {
+                report.refused_groups.push((row.name.clone(), error.clone()));
+                groups.refused.insert(row.name.clone(), error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        report.torn_entries += loaded.torn;
+        report.mended |= loaded.wounded;
+        let now = Now { mono: clock.now(), wall: clock.wall() };
+        let mut state = State::from_snapshot(&loaded.snapshot, now);
+        for entry in &loaded.entries {
+            state.apply(entry, now);
+        }
+        settle_the_past(&mut state, row, verdict, now, report);
+        let live = open_group(log, clock, settings, row, state, loaded.halves, holder)?;
+        groups.open.insert(row.name.clone(), live);
+    }
+    Ok(groups)
+}
+
+/// Returns loans of those who are gone, and passes messages that the log lost. Nothing of it is
+/// written here: the next opening would find the same, and the first entry's switch takes it along.
+fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: Now, report: &mut Recovery) {
+    let loans = state.stats().on_loan;
+    for holder in state.holders_out() {
+        for entry in state.holder_gone(holder, true, now) {
+            state.apply(&entry, now);
+        }
+    }
+    report.loans_returned += loans;
+    let head = state.stats().head;
+    if head > verdict.next {
+        state.set_passed(verdict.messages);
+    }
+    if let Some(entry) = state.lost(verdict.next, now) {
+        state.apply(&entry, now);
+        report.lost.push(Lost { group: row.name.clone(), offsets: (verdict.next, head) });
+    }
+}
+
+/// Puts a group together that was loaded or has just been made.
+pub(super) fn open_group(
+    log: &Arc<Log>,
+    clock: &Arc<dyn Clock>,
+    settings: &Settings,
+    row: &GroupRow,
+    mut state: State,
+    halves: offsets::Halves,
+    holder: u32,
+) -> Result<Arc<Live>> {
+    let mut holder = holder;
+    while state.names_holder(holder) {
+        holder = draw_holder(&*log.storage)?;
+    }
+    state.begin_holder(holder);
+    let synced = state.policy().synced;
+    let live = Live::new(
+        row.name.clone(),
+        row.incarnation,
+        log.clone(),
+        clock.clone(),
+        state,
+        halves,
+        synced,
+        settings.mappings,
+    );
+    Ok(live)
+}

@@ -1,0 +1,492 @@
+//! One group, open: how do its state, its offset file and its readers go together?
+//!
+//! Under one lock: the state, the place where the next entry goes, and two cursors into the log. A
+//! change is decided, its entry appended, and applied, all in one step under that lock. What needs
+//! the disk (writing and syncing entries where they are not stored through a mapping, switching
+//! halves, reading the log) is done by one thread that takes what it needs out of the state by
+//! value, with no lock held.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::state::{Now, State};
+use crate::clock::Clock;
+use crate::commit::{Commit, Guard, Worker};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, SLOT_BYTES};
+use crate::format::snapshot::Snapshot;
+use crate::log::Log;
+use crate::log::reader::{Cursor, Message, Step};
+use crate::offsets::{Halves, SwitchFailed, Track};
+use crate::wake::Wake;
+
+/// Bytes of entries kept free for each loan: so that it can always be settled, alone or in a range,
+/// with an own mark in front.
+pub(super) const RESERVE: u64 = 3 * SLOT_BYTES;
+/// Room for entries: what a half gets at first, and what it grows to.
+const LEAST_ROOM: u64 = 64 << 10;
+const MOST_ROOM: u64 = 4 << 20;
+
+/// An open group.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) name: String,
+    /// Random, new at every creation.
+    pub(crate) incarnation: u64,
+    pub(super) log: Arc<Log>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) commit: Commit<Shared, Writer>,
+    /// Whether an ack is on stable storage before it returns.
+    pub(super) synced: bool,
+    /// How much was appended when it was last looked at, and since when.
+    idle: Mutex<(u64, Duration)>,
+}
+
+pub(super) type Locked<'a> = Guard<'a, Shared, Writer>;
+
+/// What the lock is on.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) state: State,
+    /// `None` before the first switch, and while one is under way.
+    track: Option<Track>,
+    /// The cursor for messages that were never lent; `None` while somebody reads with it.
+    pub(super) fresh: Option<Cursor>,
+    /// What reading with it found out, not yet acted on.
+    pub(super) stash: Option<Step>,
+    /// The cursor for messages that come again.
+    pub(super) again: Option<Cursor>,
+    /// A message that comes again, read and not yet lent.
+    pub(super) fetched: Option<Message>,
+    /// No more calls: closed, removed, or poisoned.
+    pub(super) stopped: Option<Error>,
+    /// Its writer is gone, or cannot be believed.
+    broken: Option<Error>,
+    /// Bytes of entries over all halves: appended, handed to the kernel, on stable storage.
+    appended: u64,
+    written: u64,
+    synced: u64,
+    sync_wanted: bool,
+    /// Bytes of entries that the next half must have room for.
+    switch_wanted: Option<u64>,
+    switch_refused: Option<Error>,
+    /// Bytes of entries that the next half should have room for.
+    room: u64,
+    /// A synced group of entries starts with a mark of this position.
+    mark_due: Option<u64>,
+    /// A holder has begun that is in no synced snapshot yet.
+    unsaved_holder: bool,
+    /// The newest generation whose switch is complete.
+    generation: u64,
+    /// Threads that wait in `receive`, and those that wait for the group to have no loans.
+    pub(super) sleepers: u32,
+    pub(super) watchers: u32,
+    /// Damage that the group came to and no consumer has been told of.
+    pub(super) reports: VecDeque<Error>,
+}
+
+/// The files, in the hands of whoever leads.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    halves: Halves,
+    /// Whether entries may be stored through a mapping.
+    mapped: bool,
+    clock: Arc<dyn Clock>,
+}
+
+/// One group's worth of writing.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    write: Option<(u64, Vec<u8>)>,
+    /// What [`Shared::appended`] was: all of it is in this work, or in an earlier one.
+    upto: u64,
+    sync: bool,
+    /// The position behind the last entry, for the next own mark.
+    position: u64,
+    switch: Option<Switch>,
+    /// The half before the switch: it goes on if there is no room for another.
+    track: Option<Track>,
+    refused: Option<Error>,
+    failed: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Switch {
+    snapshot: Snapshot,
+    need: u64,
+    want: u64,
+}
+
+impl Worker<Shared> for Writer {
+    type Group = Work;
+
+    fn is_patient(&self, shared: &Shared) -> bool {
+        shared.sync_wanted
+    }
+
+    fn gather(&mut self, shared: &mut Shared) -> Work {
+        let mut work = Work { upto: shared.appended, ..Work::default() };
+        if let Some(need) = shared.switch_wanted.take() {
+            let snapshot = shared.state.to_snapshot();
+            work.switch = Some(Switch { snapshot, need, want: shared.room.max(need) });
+            work.track = shared.track.take();
+            return work;
+        }
+        if let Some(track) = &mut shared.track {
+            work.write = track.take_waiting();
+            work.position = track.position();
+            work.sync = std::mem::take(&mut shared.sync_wanted);
+        }
+        work
+    }
+
+    fn run(&mut self, work: &mut Work) {
+        if let Some(switch) = &work.switch {
+            let now = self.clock.wall();
+            let switched = self.halves.switch(&switch.snapshot, switch.need, switch.want, self.mapped, now);
+            match switched {
+                Ok(track) => work.track = Some(track),
+                Err(SwitchFailed::Unchanged(error)) => work.refused = Some(error),
+                Err(SwitchFailed::Final(error)) => work.failed = Some(error),
+            }
+            return;
+        }
+        let written = work.write.as_ref().map_or(Ok(()), |(at, bytes)| self.halves.write(*at, bytes));
+        let synced = written.and_then(|()| if work.sync { self.halves.sync() } else { Ok(()) });
+        work.failed = synced.err();
+    }
+
+    fn publish(&mut self, shared: &mut Shared, work: &mut Work, panicked: bool) {
+        if panicked {
+            work.failed = Some(Error::Invalid { what: "a panic while writing an offset file".into() });
+        }
+        if let Some(error) = work.failed.take() {
+            shared.break_with(&error);
+            return;
+        }
+        if work.switch.is_some() {
+            let refused = work.refused.take();
+            if refused.is_none() {
+                // The snapshot has all that was appended until then.
+                shared.written = work.upto;
+                shared.synced = work.upto;
+                shared.mark_due = None;
+                shared.unsaved_holder = false;
+                shared.room = (shared.room * 2).min(MOST_ROOM);
+                shared.generation = self.halves.generation();
+            }
+            shared.switch_refused = refused;
+            shared.track = work.track.take();
+            return;
+        }
+        shared.written = shared.written.max(work.upto);
+        if work.sync {
+            shared.synced = work.upto;
+            shared.mark_due = Some(work.position);
+        }
+    }
+
+    fn announce(_work: Work) {}
+}
+
+impl Shared {
+    fn break_with(&mut self, error: &Error) {
+        self.broken = Some(error.clone());
+        self.stopped.get_or_insert_with(|| error.clone());
+    }
+
+    /// Appends an entry and applies it: the one way in which the state changes.
+    ///
+    /// The caller has made sure of the room.
+    fn put(&mut self, entry: &Entry, now: Now, synced: bool) -> Result<()> {
+        let no_room = || Error::Invalid { what: "an entry was appended without room for it".into() };
+        let track = self.track.as_mut().ok_or_else(no_room)?;
+        if synced && let Some(durable) = self.mark_due.take() {
+            track.append_own_mark(durable).ok_or_else(no_room)?;
+            self.appended += SLOT_BYTES;
+        }
+        track.append(entry).ok_or_else(no_room)?;
+        self.appended += entry.slots() as u64 * SLOT_BYTES;
+        if track.is_mapped() {
+            self.written = self.appended;
+        }
+        self.state.apply(entry, now);
+        Ok(())
+    }
+}
+
+impl Live {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a group come from as many places")]
+    pub(crate) fn new(
+        name: String,
+        incarnation: u64,
+        log: Arc<Log>,
+        clock: Arc<dyn Clock>,
+        state: State,
+        halves: Halves,
+        synced: bool,
+        mappings: bool,
+    ) -> Arc<Self> {
+        let generation = halves.generation();
+        let mapped = mappings && !synced;
+        let writer = Writer { halves, mapped, clock: clock.clone() };
+        let shared = Shared {
+            state,
+            track: None,
+            fresh: Some(Cursor::new(log.clone())),
+            stash: None,
+            again: Some(Cursor::new(log.clone())),
+            fetched: None,
+            stopped: None,
+            broken: None,
+            appended: 0,
+            written: 0,
+            synced: 0,
+            sync_wanted: false,
+            switch_wanted: None,
+            switch_refused: None,
+            room: LEAST_ROOM,
+            mark_due: None,
+            unsaved_holder: false,
+            generation,
+            sleepers: 0,
+            watchers: 0,
+            reports: VecDeque::new(),
+        };
+        let commit = Commit::new(shared, writer);
+        let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, idle: Mutex::default() });
+        let weak = Arc::downgrade(&live);
+        live.log.listen(weak.clone());
+        live.clock.on_advance(weak);
+        live
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { mono: self.clock.now(), wall: self.clock.wall() }
+    }
+
+    /// Returns once `bytes` of entries fit beside what is kept for settling every loan, `loans`
+    /// new ones included; switches halves if they do not.
+    pub(super) fn with_room<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        bytes: u64,
+        loans: u64,
+    ) -> Result<Locked<'a>> {
+        loop {
+            guard.check()?;
+            let need = bytes + RESERVE * (guard.state.on_loan() + loans) + SLOT_BYTES;
+            if guard.track.as_ref().is_some_and(|track| track.room() >= need) {
+                return Ok(guard);
+            }
+            guard = self.switch(guard, need)?;
+        }
+    }
+
+    /// Switches halves, to one with room for `need` bytes of entries at least.
+    fn switch<'a>(&'a self, mut guard: Locked<'a>, need: u64) -> Result<Locked<'a>> {
+        guard.switch_wanted = Some(guard.switch_wanted.unwrap_or(0).max(need));
+        guard.switch_refused = None;
+        let number = guard.group();
+        let (guard, answer) = self.commit.until(guard, number, &*self.clock, None, |shared| {
+            if let Some(error) = &shared.broken {
+                return Some(Err(error.clone()));
+            }
+            if let Some(error) = &shared.switch_refused {
+                return Some(Err(error.clone()));
+            }
+            (shared.switch_wanted.is_none() && shared.track.is_some()).then_some(Ok(()))
+        });
+        answer.unwrap_or(Ok(()))?;
+        Ok(guard)
+    }
+
+    /// Returns once one entry fits that settles a loan: room for it was kept when it was lent.
+    pub(super) fn with_settling_room<'a>(&'a self, guard: Locked<'a>, bytes: u64) -> Result<Locked<'a>> {
+        guard.check()?;
+        if guard.track.as_ref().is_some_and(|track| track.room() >= bytes + SLOT_BYTES) {
+            return Ok(guard);
+        }
+        self.with_room(guard, bytes, 0)
+    }
+
+    /// Appends and applies an entry.
+    pub(super) fn put(&self, guard: &mut Locked<'_>, entry: &Entry, now: Now) -> Result<()> {
+        guard.put(entry, now, self.synced)
+    }
+
+    /// Returns when what was appended is handed to the kernel, or with `sync` on stable storage.
+    pub(super) fn settle_down(&self, mut guard: Locked<'_>, sync: bool) -> Result<()> {
+        let mine = guard.appended;
+        if !sync && guard.written >= mine {
+            return Ok(());
+        }
+        guard.sync_wanted |= sync;
+        let number = guard.group();
+        let (_, answer) = self.commit.until(guard, number, &*self.clock, None, |shared| {
+            let reached = if sync { shared.synced } else { shared.written };
+            if reached >= mine {
+                return Some(Ok(()));
+            }
+            if let Some(error) = &shared.broken {
+                return Some(Err(error.clone()));
+            }
+            // A switch in between took the wish to sync with it, or made it needless.
+            shared.sync_wanted |= sync;
+            None
+        });
+        answer.unwrap_or(Ok(()))
+    }
+
+    /// Tells whether something is unsynced and nothing was appended for so long. Called now and then.
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
+        let (appended, synced) = {
+            let guard = self.commit.lock();
+            (guard.appended, guard.synced)
+        };
+        let now = self.clock.now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.0 != appended {
+            *idle = (appended, now);
+        }
+        synced < appended && now.saturating_sub(idle.1) >= time
+    }
+
+    /// Makes buffered acks durable, and says so in the file: a duty of the background.
+    ///
+    /// # Errors
+    /// When the disk refuses: the group is poisoned.
+    pub(crate) fn sync_lazily(&self) -> Result<()> {
+        let guard = self.commit.lock();
+        if guard.track.is_none() || guard.stopped.is_some() || guard.synced >= guard.appended {
+            return Ok(());
+        }
+        self.settle_down(guard, true)?;
+        self.mark()
+    }
+
+    /// Makes sure that the next loans have numbers: when a holder's are used up, another one begins,
+    /// and is in a synced snapshot before its first loan.
+    pub(super) fn with_numbers<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        bytes: u64,
+        loans: u64,
+    ) -> Result<Locked<'a>> {
+        let storage = &self.log.storage;
+        while guard.state.deliveries(loans).is_none() {
+            let random = storage.random();
+            let random = random.map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+            let holder = random as u32;
+            if holder != 0 && !guard.state.names_holder(holder) {
+                guard.state.begin_holder(holder);
+                guard.unsaved_holder = true;
+            }
+        }
+        if guard.unsaved_holder {
+            let need = bytes + RESERVE * (guard.state.on_loan() + loans) + SLOT_BYTES;
+            guard = self.switch(guard, need)?;
+        }
+        Ok(guard)
+    }
+
+    /// Tells the next receiver of damage.
+    pub(super) fn report(guard: &mut Locked<'_>, error: Error) {
+        const MOST: usize = 64;
+        if guard.reports.len() < MOST {
+            guard.reports.push_back(error);
+        }
+    }
+
+    /// Appends an own mark and syncs it.
+    fn mark(&self) -> Result<()> {
+        let mut guard = self.commit.lock();
+        let Some(durable) = guard.mark_due else { return Ok(()) };
+        let on_loan = guard.state.on_loan();
+        let Some(track) = &mut guard.track else { return Ok(()) };
+        if track.room() < SLOT_BYTES * 2 + RESERVE * on_loan {
+            return Ok(());
+        }
+        let mapped = track.is_mapped();
+        if track.append_own_mark(durable).is_none() {
+            return Ok(());
+        }
+        guard.mark_due = None;
+        guard.appended += SLOT_BYTES;
+        if mapped {
+            guard.written = guard.appended;
+        }
+        self.settle_down(guard, true)
+    }
+
+    /// Stops the group: loans go back uncounted, everything is synced and marked, the files are
+    /// closed. Waiting receivers get `why`.
+    ///
+    /// # Errors
+    /// When the disk refuses; the group is stopped all the same.
+    pub(crate) fn stop(&self, why: &Error) -> Result<()> {
+        let outcome = self.finish();
+        let mut guard = self.commit.lock();
+        guard.stopped.get_or_insert_with(|| why.clone());
+        drop(guard);
+        self.commit.wake_all();
+        let writer = self.commit.retire(|shared| shared.broken.is_some());
+        let mut guard = self.commit.lock();
+        guard.break_with(why);
+        guard.fresh = None;
+        guard.again = None;
+        guard.track = None;
+        drop(guard);
+        drop(writer);
+        self.commit.wake_all();
+        outcome
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut guard = self.commit.lock();
+        guard.check()?;
+        if guard.track.is_none() && guard.is_idle() {
+            // Nothing was written in this opening.
+            return Ok(());
+        }
+        if guard.state.on_loan() > 0 {
+            guard = self.with_settling_room(guard, SLOT_BYTES)?;
+            let now = self.now();
+            for entry in guard.state.close_release(now) {
+                self.put(&mut guard, &entry, now)?;
+            }
+        }
+        self.settle_down(guard, true)?;
+        self.mark()
+    }
+
+    /// Returns what the state counts, and the generation that the manifest may name.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&State, u64) -> R) -> R {
+        let guard = self.commit.lock();
+        look(&guard.state, guard.generation)
+    }
+}
+
+impl Shared {
+    /// Tells whether so many bytes can be spent although every loan must still be settled.
+    pub(super) fn has_room_beside_loans(&self, bytes: u64) -> bool {
+        let kept = RESERVE * self.state.on_loan() + SLOT_BYTES;
+        self.track.as_ref().is_some_and(|track| track.room() >= bytes + kept)
+    }
+
+    /// Says why nothing goes any more, if so.
+    pub(super) fn check(&self) -> Result<()> {
+        self.stopped.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Wake for Live {
+    fn wake(&self) {
+        // Under the lock, so that nobody is between looking and waiting.
+        let guard = self.commit.lock();
+        self.commit.wake_changed();
+        drop(guard);
+    }
+}

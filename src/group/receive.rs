@@ -1,0 +1,297 @@
+//! How does a message get into a consumer's hands?
+//!
+//! Ready messages come in offset order: those that come again before those that were never lent. A
+//! loan is recorded before it is handed out: that is what makes losses countable.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::decide::Next;
+use super::live::{Live, Locked};
+use crate::error::{Error, Result};
+use crate::format::entry::{HELD, SLOT_BYTES};
+use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
+
+/// The most messages that one entry lends.
+const MOST: usize = 1024;
+
+/// A message on loan, not yet checked.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    pub(crate) message: Message,
+    pub(crate) delivery: u64,
+    /// 1 for the first.
+    pub(crate) attempt: u32,
+}
+
+/// What a receiver asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    /// Messages, at the most.
+    pub(crate) most: usize,
+    /// Until when it waits for the first; `None` for ever.
+    pub(crate) until: Option<Duration>,
+    /// Let a message that is to be handed out alone have its turn: lend nothing else meanwhile.
+    pub(crate) drain: bool,
+    /// Return with nothing as soon as nothing is ready and nothing is on loan.
+    pub(crate) idle_ends: bool,
+    /// Return with nothing once this is set; whoever sets it wakes the group.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Live {
+    /// Lends messages; none when the time was over (or the group idle, if asked for).
+    ///
+    /// # Errors
+    /// When the group was stopped, the disk refuses, or there is no room to record a loan.
+    pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Loan>> {
+        let mut loans = Vec::new();
+        let mut guard = self.commit.lock();
+        loop {
+            let left = (ask.most - loans.len()).min(MOST);
+            if left == 0 || ask.stop.load(Ordering::Acquire) {
+                break;
+            }
+            if loans.is_empty()
+                && let Some(report) = guard.reports.pop_front()
+            {
+                return Err(report);
+            }
+            let seen = self.log.next();
+            guard = match self.with_room(guard, 2 * SLOT_BYTES, left as u64) {
+                Ok(guard) => guard,
+                Err(error) if loans.is_empty() => return Err(error),
+                Err(_) => return Ok(loans),
+            };
+            guard = self.with_numbers(guard, 2 * SLOT_BYTES, left as u64)?;
+            let now = self.now();
+            guard.state.ripen(now);
+            let due = match guard.state.next(now, ask.drain) {
+                Next::Again(offset) => {
+                    guard = self.lend_again(guard, offset, &mut loans)?;
+                    continue;
+                }
+                Next::Nothing { until } => until,
+                Next::Fresh => {
+                    let (back, found) = self.lend_fresh(guard, left, &mut loans)?;
+                    guard = back;
+                    if found {
+                        continue;
+                    }
+                    guard.state.next_timer(now)
+                }
+            };
+            if !loans.is_empty() {
+                break;
+            }
+            if ask.idle_ends && guard.state.stats().on_loan == 0 {
+                return Ok(loans);
+            }
+            if let Some(failure) = self.log.failure() {
+                return Err(failure.clone());
+            }
+            if ask.until.is_some_and(|until| self.clock.now() >= until) {
+                return Ok(loans);
+            }
+            let until = [ask.until, due].into_iter().flatten().min();
+            guard = self.sleep(guard, seen, until, ask.idle_ends);
+        }
+        self.settle_down(guard, false)?;
+        Ok(loans)
+    }
+
+    /// Sleeps until something may have changed.
+    fn sleep<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        seen: u64,
+        until: Option<Duration>,
+        watches: bool,
+    ) -> Locked<'a> {
+        guard.sleepers += 1;
+        guard.watchers += u32::from(watches);
+        self.log.sleep();
+        if self.log.next() == seen && self.log.failure().is_none() {
+            guard = self.commit.wait_changed(guard, &*self.clock, until);
+        }
+        self.log.awake();
+        guard.sleepers -= 1;
+        guard.watchers -= u32::from(watches);
+        guard
+    }
+
+    /// Lends messages that were never lent, as many as are in memory in a row; `false`: there are
+    /// none.
+    fn lend_fresh<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        most: usize,
+        loans: &mut Vec<Loan>,
+    ) -> Result<(Locked<'a>, bool)> {
+        let head = guard.state.stats().head;
+        let shared = &mut *guard;
+        let Some(cursor) = &mut shared.fresh else {
+            // Somebody reads with it, and will wake us.
+            return Ok((self.commit.wait_changed(guard, &*self.clock, None), true));
+        };
+        if shared.stash.is_none() {
+            let (segment, position) = shared.state.hint();
+            cursor.seek(head, Some(Place { segment, position }));
+        }
+        let mut row: Vec<Message> = Vec::new();
+        let stop = loop {
+            let step = shared.stash.take().or_else(|| cursor.next_in_memory());
+            match step {
+                Some(Step::Message(message)) => {
+                    if row.last().is_some_and(|last| message.offset != last.offset + 1) {
+                        // Behind a gap: for the next entry.
+                        break Some(Some(Step::Message(message)));
+                    }
+                    row.push(message);
+                    if row.len() == most {
+                        break None;
+                    }
+                }
+                other => break Some(other),
+            }
+        };
+        if let (Some(first), Some(last)) = (row.first(), row.last()) {
+            let now = self.now();
+            let entry = guard.state.lend_fresh(first.offset, last.offset + 1, HELD, now);
+            let entry = entry.ok_or_else(no_numbers)?;
+            self.put(&mut guard, &entry, now)?;
+            let place = last.place;
+            guard.state.set_hint(place.pair());
+            let numbers = entry.delivery..;
+            loans.extend(row.into_iter().zip(numbers).map(|(message, delivery)| Loan {
+                message,
+                delivery,
+                attempt: 1,
+            }));
+            if let Some(Some(step)) = stop {
+                guard.stash = keep(step);
+            }
+            return Ok((guard, true));
+        }
+        match stop.flatten() {
+            Some(Step::Damaged(damaged)) => {
+                let now = self.now();
+                let entry = guard.state.damaged(damaged.first, damaged.end, damaged.messages, now);
+                self.put(&mut guard, &entry, now)?;
+                let error = self.damage(&damaged);
+                Self::report(&mut guard, error);
+                Ok((guard, true))
+            }
+            Some(_) => Ok((guard, false)),
+            None => self.read_on(guard).map(|guard| (guard, true)),
+        }
+    }
+
+    /// Reads with the cursor for fresh messages, no lock held.
+    fn read_on<'a>(&'a self, mut guard: Locked<'a>) -> Result<Locked<'a>> {
+        let Some(mut cursor) = guard.fresh.take() else { return Ok(guard) };
+        drop(guard);
+        let read = cursor.fill();
+        let mut guard = self.commit.lock();
+        if guard.stopped.is_none() {
+            guard.fresh = Some(cursor);
+        }
+        self.commit.wake_changed();
+        // That the end is reached is looked up again: it may have moved meanwhile.
+        guard.stash = read?.and_then(keep);
+        Ok(guard)
+    }
+
+    /// Lends a message that comes again.
+    fn lend_again<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        offset: u64,
+        loans: &mut Vec<Loan>,
+    ) -> Result<Locked<'a>> {
+        let Some(message) = guard.fetched.take_if(|message| message.offset == offset) else {
+            return self.fetch(guard, offset);
+        };
+        let now = self.now();
+        let attempt = guard.state.attempt(offset);
+        let entry = guard.state.lend_again(offset, HELD, now).ok_or_else(no_numbers)?;
+        self.put(&mut guard, &entry, now)?;
+        loans.push(Loan { message, delivery: entry.delivery, attempt });
+        Ok(guard)
+    }
+
+    /// Reads a message that comes again, no lock held; what is ready is looked up anew afterwards.
+    fn fetch<'a>(&'a self, mut guard: Locked<'a>, offset: u64) -> Result<Locked<'a>> {
+        let Some(mut cursor) = guard.again.take() else {
+            return Ok(self.commit.wait_changed(guard, &*self.clock, None));
+        };
+        let place = guard.state.place(offset).map(|(segment, position)| Place { segment, position });
+        drop(guard);
+        let found = find(&mut cursor, offset, place);
+        let mut guard = self.commit.lock();
+        if guard.stopped.is_none() {
+            guard.again = Some(cursor);
+        }
+        self.commit.wake_changed();
+        match found? {
+            Ok(message) => guard.fetched = Some(message),
+            Err(damaged) => {
+                // It was there when it was lent: its header has gone bad since.
+                guard = self.with_room(guard, 2 * SLOT_BYTES, 1)?;
+                let now = self.now();
+                let entry = guard.state.damaged(offset, offset + 1, 0, now);
+                self.put(&mut guard, &entry, now)?;
+                let error = self.damage(&damaged);
+                Self::report(&mut guard, error);
+            }
+        }
+        Ok(guard)
+    }
+
+    /// Names damage for a consumer who comes to it.
+    fn damage(&self, damaged: &Damaged) -> Error {
+        Error::Damaged {
+            path: self.log.path(damaged.place.segment),
+            position: damaged.place.position,
+            offsets: Some(damaged.first..damaged.end),
+            problem: "no batch there passes its checksum".into(),
+        }
+    }
+}
+
+fn no_numbers() -> Error {
+    Error::Invalid { what: "a loan was recorded without a number for it".into() }
+}
+
+/// Goes to a message, or to what is left of it.
+fn find(
+    cursor: &mut Cursor,
+    offset: u64,
+    place: Option<Place>,
+) -> Result<std::result::Result<Message, Damaged>> {
+    cursor.seek(offset, place);
+    loop {
+        let step = match cursor.next_in_memory() {
+            Some(step) => step,
+            None => match cursor.fill()? {
+                Some(step) => step,
+                None => continue,
+            },
+        };
+        let gone = |place| Damaged { place, first: offset, end: offset + 1, messages: 1 };
+        return Ok(match step {
+            Step::Message(message) if message.offset == offset => Ok(message),
+            Step::Message(message) => Err(gone(message.place)),
+            Step::Damaged(damaged) => Err(gone(damaged.place)),
+            Step::End => Err(gone(cursor.place().unwrap_or(Place { segment: 0, position: 0 }))),
+        });
+    }
+}
+
+/// Keeps what must be acted on; that the end was reached is asked again.
+fn keep(step: Step) -> Option<Step> {
+    match step {
+        Step::Message(_) | Step::Damaged(_) => Some(step),
+        Step::End => None,
+    }
+}

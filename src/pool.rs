@@ -1,0 +1,374 @@
+//! How do several threads work on messages, and stop without losing any?
+
+use std::any::Any;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::consumer::{Consumer, Delivery};
+use crate::error::{Error, Result};
+use crate::group::receive::Ask;
+use crate::group::settle::{End, Settle};
+use crate::wake::Wake;
+
+/// What a handler wants done with its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is done.
+    Ack,
+    /// It failed: again when the time is over.
+    NackAfter(Duration, String),
+    /// It is given up: to the dead letters now, with the reason.
+    Reject(String),
+    /// It goes back uncounted.
+    Release,
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Ack
+    }
+}
+
+/// Says how a pool is to work; made by [`Consumer::pool`].
+#[must_use = "a pool works once it is spawned"]
+#[derive(Debug)]
+pub struct PoolBuilder {
+    consumer: Consumer,
+    threads: usize,
+    grace: Duration,
+    limit: Option<u64>,
+    until_idle: bool,
+}
+
+/// Threads that work on messages until they are stopped.
+///
+/// Dropping it stops it as [`Pool::stop`] does.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    grace: Duration,
+}
+
+/// What a pool has done.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PoolReport {
+    /// Messages acked.
+    pub acked: u64,
+    /// Messages nacked: those whose handler failed or panicked.
+    pub nacked: u64,
+    /// Messages rejected.
+    pub rejected: u64,
+    /// Messages given back, those of handlers that did not end within the grace time included.
+    pub released: u64,
+    /// Why the pool ended by itself, other than because the queue was closed.
+    pub error: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    consumer: Consumer,
+    stop: AtomicBool,
+    until_idle: bool,
+    /// How many messages may still be taken.
+    left: Option<AtomicU64>,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// What each thread works on.
+    loans: Vec<Option<Settle>>,
+    report: PoolReport,
+}
+
+impl Consumer {
+    /// Prepares so many threads that work on this consumer's group.
+    pub fn pool(&self, threads: usize) -> PoolBuilder {
+        PoolBuilder {
+            consumer: self.clone(),
+            threads: threads.max(1),
+            grace: Duration::from_secs(30),
+            limit: None,
+            until_idle: false,
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// Sets how long [`Pool::stop`] waits for handlers before it gives their messages back
+    /// (default: 30 s).
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Ends after so many messages.
+    pub fn limit(mut self, messages: u64) -> Self {
+        self.limit = Some(messages);
+        self
+    }
+
+    /// Ends as soon as nothing is ready and nothing is on loan. Delayed messages are not waited for.
+    pub fn until_idle(mut self) -> Self {
+        self.until_idle = true;
+        self
+    }
+
+    /// Starts the threads. Each calls `handler` with one message at a time: what it returns settles
+    /// the message, an error is a nack with its text, and so is a panic.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system gives no thread.
+    pub fn spawn<F, O, E>(self, handler: F) -> Result<Pool>
+    where
+        F: Fn(&Delivery) -> std::result::Result<O, E> + Send + Sync + 'static,
+        O: Into<Outcome>,
+        E: Display,
+    {
+        let state = State { loans: vec![None; self.threads], ..State::default() };
+        let shared = Arc::new(Shared {
+            consumer: self.consumer,
+            stop: AtomicBool::new(false),
+            until_idle: self.until_idle,
+            left: self.limit.map(AtomicU64::new),
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+        });
+        let mut pool = Pool { shared: shared.clone(), threads: Vec::new(), grace: self.grace };
+        let handler = Arc::new(handler);
+        for index in 0..self.threads {
+            let (shared, handler) = (shared.clone(), handler.clone());
+            shared.lock().running += 1;
+            let running = Running(shared.clone());
+            let thread = thread::Builder::new().name(format!("backlog-pool-{index}"));
+            let spawned = thread.spawn(move || {
+                let running = running;
+                running.0.work(index, &*handler);
+            });
+            let thread = spawned.map_err(|error| {
+                Error::io("start a thread for", &shared.consumer.engine().storage.root(), error)
+            })?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+}
+
+/// Counts a thread out, however it ends.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+impl Pool {
+    /// Takes no more messages, waits for the handlers that run, and gives back the messages of those
+    /// that do not end within the grace time.
+    ///
+    /// # Errors
+    /// What ended the pool before, if anything did.
+    pub fn stop(mut self) -> Result<PoolReport> {
+        self.end();
+        self.report()
+    }
+
+    /// Waits until the pool ends by itself: at its limit, idle, or when the queue is closed.
+    ///
+    /// # Errors
+    /// What ended it, other than the queue being closed.
+    pub fn join(self) -> Result<PoolReport> {
+        let mut state = self.shared.lock();
+        while state.running > 0 {
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        self.report()
+    }
+
+    /// Returns a handle that stops the pool from elsewhere, such as a signal handler's thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.shared.clone())
+    }
+
+    /// Waits for the pool as [`Pool::join`] does, and stops it when [`Stopper::stop`] was called.
+    ///
+    /// # Errors
+    /// As [`Pool::join`].
+    pub fn join_or_stop(mut self) -> Result<PoolReport> {
+        let mut state = self.shared.lock();
+        while state.running > 0 && !self.shared.stop.load(Ordering::Acquire) {
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        self.end();
+        self.report()
+    }
+
+    fn report(&self) -> Result<PoolReport> {
+        let report = self.shared.lock().report.clone();
+        report.error.clone().map_or(Ok(report), Err)
+    }
+
+    fn end(&mut self) {
+        self.shared.ask_to_stop();
+        let until = Instant::now().checked_add(self.grace);
+        let mut state = self.shared.lock();
+        while state.running > 0 {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            let (back, _) = self
+                .shared
+                .ended
+                .wait_timeout(state, left.unwrap_or(Duration::MAX))
+                .unwrap_or_else(PoisonError::into_inner);
+            state = back;
+        }
+        let late: Vec<Settle> = state.loans.iter_mut().filter_map(Option::take).collect();
+        state.report.released += late.len() as u64;
+        drop(state);
+        for loan in late {
+            // The handler may have settled it just now; then there is nothing to give back.
+            let _ = self.shared.consumer.live().end(loan, End::Release, true);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.is_finished() {
+                // A panic of a handler was caught; there is no other.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.end();
+        }
+    }
+}
+
+/// Stops a pool from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// Asks the pool to take no more messages. Returns at once.
+    pub fn stop(&self) {
+        self.0.ask_to_stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_to_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        drop(self.lock());
+        self.ended.notify_all();
+        self.consumer.live().wake();
+    }
+
+    fn work<O: Into<Outcome>, E: Display>(
+        &self,
+        index: usize,
+        handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
+    ) {
+        let ask = Ask { most: 1, until: None, drain: true, idle_ends: self.until_idle, stop: &self.stop };
+        while !self.stop.load(Ordering::Acquire) && self.may_take() {
+            match self.consumer.receive(&ask) {
+                Ok(mut deliveries) => match deliveries.pop() {
+                    Some(delivery) => self.handle(index, delivery, handler),
+                    None => return,
+                },
+                // It was reported to this consumer, and is among the dead letters: go on.
+                Err(Error::Damaged { .. }) => self.give_back_turn(),
+                Err(Error::Closed) => return,
+                Err(error) => {
+                    self.lock().report.error.get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes one of the messages that are left to the limit.
+    fn may_take(&self) -> bool {
+        let Some(left) = &self.left else { return true };
+        left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn give_back_turn(&self) {
+        if let Some(left) = &self.left {
+            left.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn handle<O: Into<Outcome>, E: Display>(
+        &self,
+        index: usize,
+        delivery: Delivery,
+        handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
+    ) {
+        self.lock().loans[index] = Some(delivery.loan());
+        let called = catch_unwind(AssertUnwindSafe(|| match handler(&delivery) {
+            Ok(outcome) => Ok(outcome.into()),
+            Err(error) => Err(error.to_string()),
+        }));
+        let outcome = called.unwrap_or_else(|panic| Err(format!("the handler panicked: {}", text(&*panic))));
+        let mut state = self.lock();
+        if state.loans[index].take().is_none() {
+            // The grace time was over, and the loan was given back: this outcome came too late.
+            drop(state);
+            delivery.forget();
+            return;
+        }
+        let report = &mut state.report;
+        let counter = match &outcome {
+            Ok(Outcome::Ack) => &mut report.acked,
+            Ok(Outcome::Reject(_)) => &mut report.rejected,
+            Ok(Outcome::Release) => &mut report.released,
+            Ok(Outcome::NackAfter(..)) | Err(_) => &mut report.nacked,
+        };
+        *counter += 1;
+        drop(state);
+        let settled = match outcome {
+            Ok(Outcome::Ack) => delivery.ack(),
+            Ok(Outcome::NackAfter(after, reason)) => delivery.nack_after(after, reason),
+            Ok(Outcome::Reject(reason)) => delivery.reject(reason),
+            Ok(Outcome::Release) => delivery.release(),
+            Err(reason) => delivery.nack(reason),
+        };
+        match settled {
+            Ok(()) | Err(Error::Closed | Error::LeaseLost { .. }) => {}
+            Err(error) => {
+                self.lock().report.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// Returns what a panic said.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}

@@ -1,0 +1,219 @@
+//! What does a user open, push to, and close?
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::consumer::{self, Consumer, Delivery};
+use crate::engine::recovery::Recovery;
+use crate::engine::{Handle, NewGroup};
+use crate::error::Result;
+use crate::format::batch::Record;
+use crate::offset::{Offset, Offsets};
+use crate::options::Durability;
+
+mod group;
+mod message;
+mod options;
+mod stats;
+mod ticket;
+
+pub use group::{Group, GroupOptions, Retry, Start};
+pub use message::Message;
+pub use options::Options;
+pub use stats::{GroupStats, Stats};
+pub use ticket::Ticket;
+
+/// A durable queue that lives in a folder.
+///
+/// Clones are handles on the same open queue; dropping the last handle (consumers, groups and pools
+/// are handles too) closes it, in silence: call [`Queue::close`] to hear of a failure.
+///
+/// ```
+/// # fn main() -> backlog::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path().join("jobs");
+/// use backlog::Queue;
+///
+/// let queue = Queue::open(&folder)?;
+/// queue.push("resize cat.jpg")?;
+///
+/// let worker = queue.consumer()?;
+/// let job = worker.recv()?;
+/// assert_eq!(job.payload(), b"resize cat.jpg");
+/// job.ack()?;
+/// queue.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Queue {
+    handle: Arc<Handle>,
+    durability: Durability,
+}
+
+impl Queue {
+    /// Opens the queue in a folder, and creates it if there is none; see [`Options`] for more.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Options::new(folder).open()
+    }
+
+    fn new(handle: Arc<Handle>, durability: Durability) -> Self {
+        Self { handle, durability }
+    }
+
+    /// Stores a message; it is durable when this returns (at the queue's [`Durability`]).
+    ///
+    /// The message is borrowed: after a failure the caller still has it.
+    ///
+    /// # Errors
+    /// [`Error::Full`](crate::Error::Full): nothing was stored, the same call works when there is
+    /// room. [`Error::TooLarge`](crate::Error::TooLarge).
+    /// [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::InDoubt`](crate::Error::InDoubt): the
+    /// message may be there after the next opening, or not.
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn push<'a>(&self, message: impl Into<Message<'a>>) -> Result<Offset> {
+        let message = message.into();
+        let offsets = self.handle.engine().push(&[message.record()], self.durability)?;
+        Ok(Offset::known(offsets.end() - 1))
+    }
+
+    /// Stores messages as one batch: all of them or, after a crash, none.
+    ///
+    /// An empty batch writes nothing.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    pub fn push_batch<'a, M>(&self, messages: impl IntoIterator<Item = M>) -> Result<Offsets>
+    where
+        M: Into<Message<'a>>,
+    {
+        let messages: Vec<Message<'a>> = messages.into_iter().map(Into::into).collect();
+        let records: Vec<Record<'_>> = messages.iter().map(Message::record).collect();
+        self.handle.engine().push(&records, self.durability)
+    }
+
+    /// Hands a message over and returns at once; the [`Ticket`] tells when it is stored.
+    ///
+    /// So one thread can have thousands of durable pushes outstanding. A push that nobody waits for
+    /// is written within 10 ms.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge), [`Error::Closed`](crate::Error::Closed),
+    /// [`Error::Poisoned`](crate::Error::Poisoned). Everything else is told by the ticket.
+    pub fn push_deferred<'a>(&self, message: impl Into<Message<'a>>) -> Result<Ticket> {
+        let message = message.into();
+        self.handle.engine().push_deferred(&[message.record()], self.durability).map(Ticket::new)
+    }
+
+    /// Returns a handle that pushes at another level; the queue and its other handles stay as they are.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self { handle: self.handle.clone(), durability }
+    }
+
+    /// Returns when everything pushed and acked before is on stable storage, at whatever level.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed).
+    pub fn sync(&self) -> Result<()> {
+        self.handle.engine().sync()
+    }
+
+    /// Returns a consumer of the group `default`, which appears with its first consumer.
+    ///
+    /// # Errors
+    /// As [`Queue::create_group`].
+    pub fn consumer(&self) -> Result<Consumer> {
+        let new: NewGroup = GroupOptions::default().new_group();
+        let group = self.handle.engine().group_or_create(group::DEFAULT, &new)?;
+        Ok(Consumer::new(self.handle.clone(), group))
+    }
+
+    /// Makes a group: a durable reading position of its own, which sees every message from its
+    /// start on, whatever other groups do. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::GroupName`](crate::Error::GroupName), [`Error::GroupExists`](crate::Error::GroupExists),
+    /// [`Error::Full`](crate::Error::Full), [`Error::Io`](crate::Error::Io): there is no such group
+    /// then.
+    #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
+    pub fn create_group(&self, name: &str, options: GroupOptions) -> Result<Group> {
+        let live = self.handle.engine().create_group(name, &options.new_group())?;
+        Ok(Group::new(self.handle.clone(), live))
+    }
+
+    /// Finds a group that was created before.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), which lists those there are;
+    /// [`Error::Damaged`](crate::Error::Damaged) if its file is: the others work.
+    pub fn group(&self, name: &str) -> Result<Group> {
+        let live = self.handle.engine().group(name)?;
+        Ok(Group::new(self.handle.clone(), live))
+    }
+
+    /// Returns the names of the groups, in alphabetical order.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        self.handle.engine().all_groups().iter().map(|group| group.name.clone()).collect()
+    }
+
+    /// Removes a group and all it knows, dead letters included. Its consumers get
+    /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), or when the disk refuses.
+    pub fn remove_group(&self, name: &str) -> Result<()> {
+        self.handle.engine().remove_group(name)
+    }
+
+    /// Marks many deliveries as done, with one write and one sync for all of a group. The answers
+    /// are in their order: of a loan that was over already, [`Error::LeaseLost`](crate::Error::LeaseLost).
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::Poisoned`](crate::Error::Poisoned): any of
+    /// the messages may come again.
+    pub fn ack_all(&self, deliveries: impl IntoIterator<Item = Delivery>) -> Result<Vec<Result<()>>> {
+        consumer::ack_all(deliveries.into_iter().collect())
+    }
+
+    /// Tells what opening found.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.handle.engine().recovery
+    }
+
+    /// Counts messages, by group. Reads nothing from the disk.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        stats::stats(self.handle.engine())
+    }
+
+    /// Does what the background thread does, for those who opened with
+    /// [`threads(false)`](Options::threads): writes deferred pushes, makes the next segment ahead,
+    /// syncs what was left unsynced for a second.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn run_duties(&self) -> Result<()> {
+        let engine = self.handle.engine();
+        engine.lead_for_deferred();
+        while engine.run_duties()? == Some(std::time::Duration::ZERO) {}
+        Ok(())
+    }
+
+    /// Closes the queue, from any thread, however many handles there are: writes what tickets wait
+    /// for, wakes everyone who waits, gives loans back uncounted, and frees the folder. Deliveries
+    /// that live on can no longer be settled: [`Error::Closed`](crate::Error::Closed).
+    ///
+    /// Again and again, it returns what the first call did.
+    ///
+    /// # Errors
+    /// What kept the queue from being closed cleanly. It is closed all the same, and nothing that
+    /// was acknowledged is lost.
+    pub fn close(&self) -> Result<()> {
+        self.handle.engine().close()
+    }
+}

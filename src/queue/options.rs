@@ -1,0 +1,181 @@
+//! How is a queue opened?
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Queue;
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Handle};
+use crate::error::{Error, Result};
+use crate::options::{Durability, Settings};
+use crate::storage::Storage;
+use crate::storage::disk::Disk;
+
+/// Says how a queue is to be opened.
+///
+/// ```
+/// # fn main() -> backlog::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path().join("jobs");
+/// use backlog::{Durability, Options};
+///
+/// let queue = Options::new(&folder).durability(Durability::Buffered).open()?;
+/// queue.push("fast, and safe from kill -9")?;
+/// # queue.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    folder: PathBuf,
+    settings: Settings,
+    #[cfg(any(test, feature = "testing"))]
+    testing: Testing,
+}
+
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Debug, Default)]
+struct Testing {
+    disk: Option<crate::storage::sim::SimDisk>,
+    clock: Option<crate::clock::ManualClock>,
+    plants: crate::storage::sim::Plants,
+}
+
+impl Options {
+    /// Starts with the defaults, for a queue in a folder.
+    pub fn new(folder: impl AsRef<Path>) -> Self {
+        Self {
+            folder: folder.as_ref().to_path_buf(),
+            settings: Settings::default(),
+            #[cfg(any(test, feature = "testing"))]
+            testing: Testing::default(),
+        }
+    }
+
+    /// Sets whether the queue is created where there is none (default: yes).
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.settings.create = create;
+        self
+    }
+
+    /// Sets when a push counts as done (default: [`Durability::Synced`]).
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
+        self
+    }
+
+    /// Sets the bytes of a full-grown segment (default: 64 MiB; 8 KiB to 16 GiB). The first has at
+    /// most 1 MiB, and they double from there.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.settings.segment_bytes = bytes;
+        self
+    }
+
+    /// Sets the bytes of the longest message (default: 64 MiB; 512 MiB at most).
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: u64) -> Self {
+        self.settings.max_message_bytes = bytes;
+        self
+    }
+
+    /// Sets how long to wait for a queue that is open elsewhere (default: not at all).
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.lock_timeout = timeout;
+        self
+    }
+
+    /// Sets whether the queue may use threads of its own (default: yes): one for the background work
+    /// of all queues of the process, and one for deferred pushes. Without them, call
+    /// [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is polled, rather than
+    /// waited for, makes progress there only.
+    #[must_use]
+    pub fn threads(mut self, threads: bool) -> Self {
+        self.settings.threads = threads;
+        self
+    }
+
+    /// Sets whether the file of a group with buffered acks may be mapped into memory (default: yes,
+    /// on file systems where that cannot fault for lack of room). A medium error under a mapping
+    /// kills the process like kill -9 does; without mappings it is an error, and acks are slower.
+    #[must_use]
+    pub fn mappings(mut self, mappings: bool) -> Self {
+        self.settings.mappings = mappings;
+        self
+    }
+
+    /// Uses a simulated disk in place of the folder.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn sim_disk(mut self, disk: &crate::storage::sim::SimDisk) -> Self {
+        self.testing.disk = Some(disk.clone());
+        self
+    }
+
+    /// Uses a clock that is moved by hand.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn manual_clock(mut self, clock: &crate::clock::ManualClock) -> Self {
+        self.testing.clock = Some(clock.clone());
+        self
+    }
+
+    /// Plants bugs, to show that tests find them.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn plants(mut self, plants: crate::storage::sim::Plants) -> Self {
+        self.testing.plants = plants;
+        self
+    }
+
+    /// Opens the queue.
+    ///
+    /// What opening found (torn bytes, damage, loans returned) is told by [`Queue::recovery`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an option that cannot be meant. [`Error::NotAQueue`] where there is no
+    /// queue and none is to be created, or something else. [`Error::Locked`] when it is open
+    /// elsewhere. [`Error::Refused`] when a file is missing, foreign or too short, and
+    /// [`Error::Version`] when a newer version wrote it: nothing was changed. [`Error::Full`],
+    /// [`Error::Io`].
+    pub fn open(self) -> Result<Queue> {
+        self.check()?;
+        let durability = self.settings.durability;
+        #[cfg(any(test, feature = "testing"))]
+        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) = (
+            match &self.testing.disk {
+                Some(disk) => Arc::new(disk.clone()),
+                None => Arc::new(Disk::new(&self.folder)),
+            },
+            match &self.testing.clock {
+                Some(clock) => Arc::new(clock.clone()),
+                None => Arc::new(SystemClock::new()),
+            },
+        );
+        #[cfg(not(any(test, feature = "testing")))]
+        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
+            (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()));
+        let engine = Engine::open(storage, clock, self.settings)?;
+        #[cfg(any(test, feature = "testing"))]
+        engine.plant(self.testing.plants);
+        Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+    }
+
+    fn check(&self) -> Result<()> {
+        let invalid = |what: &str| Err(Error::Invalid { what: what.into() });
+        let Settings { segment_bytes, max_message_bytes, .. } = self.settings;
+        if self.folder.as_os_str().is_empty() {
+            return invalid("the folder's name is empty; use \".\" for the current folder");
+        }
+        if !(8 << 10..=16 << 30).contains(&segment_bytes) || !segment_bytes.is_multiple_of(4096) {
+            return invalid("segment_bytes must be 8 KiB to 16 GiB, and a multiple of 4096");
+        }
+        if !(1..=512 << 20).contains(&max_message_bytes) {
+            return invalid("max_message_bytes must be 1 to 512 MiB");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! How many messages are where?
+
+use crate::engine::Engine;
+use crate::group::live::Live;
+
+/// Counts of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages that were ever pushed and can be read.
+    pub messages: u64,
+    /// Segments in the log.
+    pub segments: usize,
+    /// By group, in alphabetical order of names.
+    pub groups: Vec<GroupStats>,
+}
+
+/// Counts of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// The group's name.
+    pub name: String,
+    /// Messages that could be lent now.
+    pub ready: u64,
+    /// Messages that come again at a time.
+    pub delayed: u64,
+    /// Messages on loan.
+    pub on_loan: u64,
+    /// Messages that were given up.
+    pub dead: u64,
+    /// When the next delayed message is due, in milliseconds since 1970.
+    pub next_due: Option<u64>,
+}
+
+pub(super) fn stats(engine: &Engine) -> Stats {
+    Stats {
+        messages: engine.log.messages(),
+        segments: engine.log.set().len(),
+        groups: engine.all_groups().iter().map(|group| group_stats(engine, group)).collect(),
+    }
+}
+
+pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
+    let counts = group.look(|state, _| state.stats());
+    let now = engine.clock.now();
+    let wall = engine.clock.wall();
+    let now_both = crate::group::state::Now { mono: now, wall };
+    let due = group.look(|state, _| state.next_timer(now_both));
+    let millis = |due: std::time::Duration| u64::try_from(due.saturating_sub(now).as_millis()).unwrap_or(0);
+    GroupStats {
+        name: group.name.clone(),
+        // Read after the counts: a message pushed meanwhile is ready, none is counted twice.
+        ready: engine.log.messages().saturating_sub(counts.passed) + counts.ready_again,
+        delayed: counts.delayed,
+        on_loan: counts.on_loan,
+        dead: counts.dead,
+        next_due: due.map(|due| wall + millis(due)),
+    }
+}
