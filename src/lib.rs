@@ -3,10 +3,15 @@
 
 mod clock;
 mod codec;
+mod commit;
 mod error;
 mod format;
+mod group;
+mod log;
+mod manifest;
 mod offset;
 mod offsets;
+mod options;
 mod storage;
 mod wake;
 

@@ -13,17 +13,20 @@
 //!   body of one record: the record. Of several: (u32 length, u32 plain checksum) of each, then they.
 //! ```
 //!
-//! A record that settles loans is no message and takes no offset.
+//! A record that settles loans is no message, takes no offset and never has attributes. It has a
+//! row of 24 bytes for each loan: u64 incarnation of the group, u64 offset, u64 delivery number.
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{ALIGNMENT, checksum, is_zero, round_up, seeded, u32_at};
+use super::{ALIGNMENT, checksum, is_zero, round_up, seeded, u32_at, u64_at};
 use crate::offset::Offset;
 
 /// Bytes of a batch's header.
 pub(crate) const HEADER: usize = 32;
 /// Bytes of a row of the record table.
 pub(crate) const ROW: usize = 8;
+/// Bytes of a row of the record that settles.
+const SETTLE: usize = 24;
 /// The most records that a batch can have.
 pub(crate) const MAX_RECORDS: usize = (1 << 24) - 1;
 /// The longest body.
@@ -33,7 +36,7 @@ const ALWAYS: u8 = 1;
 const ATTRIBUTES: u8 = 2;
 const SETTLES: u8 = 4;
 
-const _: () = assert!(HEADER as u64 % ALIGNMENT == 0);
+const _: () = assert!((HEADER as u64).is_multiple_of(ALIGNMENT));
 
 /// What the header of a batch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +111,7 @@ impl BatchHeader {
         self.flags & SETTLES != 0
     }
 
-    /// Tells whether each record begins with attributes.
+    /// Tells whether each record begins with attributes; one that settles never does.
     pub(crate) const fn attributes(&self) -> bool {
         self.flags & ATTRIBUTES != 0
     }
@@ -176,6 +179,15 @@ pub(crate) struct Record<'a> {
     pub(crate) tags: u64,
 }
 
+/// A loan that a batch acks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settle {
+    /// Of the group.
+    pub(crate) incarnation: u64,
+    pub(crate) offset: u64,
+    pub(crate) delivery: u64,
+}
+
 /// A batch, encoded but for its header, for which room is left in front.
 #[derive(Debug)]
 pub(crate) struct Encoded {
@@ -202,48 +214,42 @@ impl Encoded {
     /// Encodes records and their checksums; `None` if they are more than a batch can have. At
     /// least one record is given.
     pub(crate) fn new(records: &[Record<'_>]) -> Option<Self> {
-        debug_assert!(!records.is_empty());
+        Self::with_settles(&[], records)
+    }
+
+    /// Encodes records behind one that settles loans. Either there are loans or records.
+    pub(crate) fn with_settles(settles: &[Settle], records: &[Record<'_>]) -> Option<Self> {
+        debug_assert!(!settles.is_empty() || !records.is_empty());
         let attributes = records.iter().any(|record| !record.attributes.is_empty());
         let length = |record: &Record<'_>| {
             record.payload.len() + if attributes { 4 + record.attributes.len() } else { 0 }
         };
-        let table = if records.len() == 1 { 0 } else { records.len().checked_mul(ROW)? };
+        let count = records.len() + usize::from(!settles.is_empty());
+        let table = if count == 1 { 0 } else { count.checked_mul(ROW)? };
         let body = records
             .iter()
             .try_fold(table, |sum, record| sum.checked_add(length(record)))
-            .filter(|&body| body <= MAX_BODY && records.len() <= MAX_RECORDS)?;
-        let full = HEADER + body;
-        let aligned = full.next_multiple_of(ALIGNMENT as usize);
+            .and_then(|sum| sum.checked_add(settles.len().checked_mul(SETTLE)?))
+            .filter(|&body| body <= MAX_BODY && count <= MAX_RECORDS)?;
+        let aligned = usize::try_from(round_up((HEADER + body) as u64, ALIGNMENT)).ok()?;
         let mut bytes = Vec::with_capacity(aligned);
         bytes.resize(HEADER + table, 0);
-        let mut sum = 0;
-        for (index, record) in records.iter().enumerate() {
-            let start = bytes.len();
-            if attributes {
-                let mut count = [0; 4];
-                LittleEndian::write_u32(&mut count, u32::try_from(record.attributes.len()).ok()?);
-                bytes.extend_from_slice(&count);
-                bytes.extend_from_slice(record.attributes);
-            }
-            bytes.extend_from_slice(record.payload);
-            sum = checksum(&bytes[start..]);
-            if table > 0 {
-                let row = HEADER + index * ROW;
-                let length = u32::try_from(bytes.len() - start).ok()?;
-                LittleEndian::write_u32(&mut bytes[row..], length);
-                LittleEndian::write_u32(&mut bytes[row + 4..], sum);
-            }
+        let mut filler = Filler { bytes, table, row: HEADER, last: 0 };
+        if !settles.is_empty() {
+            filler.record(|out| put_settles(settles, out));
         }
-        if table > 0 {
-            sum = checksum(&bytes[HEADER..HEADER + table]);
+        for record in records {
+            filler.record(|out| put_record(attributes, record, out));
         }
+        let Filler { mut bytes, last, .. } = filler;
+        let body_checksum = if table > 0 { checksum(&bytes[HEADER..HEADER + table]) } else { last };
         bytes.resize(aligned, 0);
         Some(Self {
             bytes,
-            body: u32::try_from(body).ok()?,
-            body_checksum: sum,
-            records: u32::try_from(records.len()).ok()?,
-            flags: if attributes { ATTRIBUTES } else { 0 },
+            body: known(body),
+            body_checksum,
+            records: known(count),
+            flags: if attributes { ATTRIBUTES } else { 0 } | if settles.is_empty() { 0 } else { SETTLES },
             tags: records.iter().fold(0, |tags, record| tags | record.tags),
         })
     }
@@ -256,6 +262,11 @@ impl Encoded {
     /// Returns how many offsets the batch takes.
     pub(crate) fn messages(&self) -> u32 {
         if self.flags & SETTLES == 0 { self.records } else { self.records - 1 }
+    }
+
+    /// Returns the batch as it lies on the disk, once it was stamped.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Fills the header in and returns the batch as it lies on the disk.
@@ -272,6 +283,70 @@ impl Encoded {
         self.bytes[..HEADER].copy_from_slice(&header.encode(stamp.salt, stamp.position));
         &self.bytes
     }
+}
+
+/// A batch while its records are put into it.
+struct Filler {
+    bytes: Vec<u8>,
+    /// Bytes of the table; 0 where there is none.
+    table: usize,
+    /// Where the next row of the table goes.
+    row: usize,
+    /// Checksum of the last record.
+    last: u32,
+}
+
+impl Filler {
+    /// Puts a record behind those there are, and its length and checksum into the table.
+    fn record(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        put(&mut self.bytes);
+        self.last = checksum(&self.bytes[start..]);
+        if self.table > 0 {
+            let length = self.bytes.len() - start;
+            LittleEndian::write_u32(&mut self.bytes[self.row..], known(length));
+            LittleEndian::write_u32(&mut self.bytes[self.row + 4..], self.last);
+            self.row += ROW;
+        }
+    }
+}
+
+/// Narrows a length within a body, or a count of records: both were checked.
+fn known(length: usize) -> u32 {
+    u32::try_from(length).expect("a body stays below 1 GiB")
+}
+
+fn put_record(attributes: bool, record: &Record<'_>, out: &mut Vec<u8>) {
+    if attributes {
+        let mut length = [0; 4];
+        LittleEndian::write_u32(&mut length, known(record.attributes.len()));
+        out.extend_from_slice(&length);
+        out.extend_from_slice(record.attributes);
+    }
+    out.extend_from_slice(record.payload);
+}
+
+fn put_settles(settles: &[Settle], out: &mut Vec<u8>) {
+    for settle in settles {
+        let mut row = [0; SETTLE];
+        let words = [settle.incarnation, settle.offset, settle.delivery];
+        LittleEndian::write_u64_into(&words, &mut row);
+        out.extend_from_slice(&row);
+    }
+}
+
+/// Cuts a good record that settles into its loans; `None` if it cannot be one.
+pub(crate) fn settles(record: &[u8]) -> Option<Vec<Settle>> {
+    if record.is_empty() || !record.len().is_multiple_of(SETTLE) {
+        return None;
+    }
+    let row = |row: &[u8]| Settle {
+        incarnation: u64_at(row, 0),
+        offset: u64_at(row, 8),
+        delivery: u64_at(row, 16),
+    };
+    let settles: Vec<Settle> = record.chunks_exact(SETTLE).map(row).collect();
+    settles.iter().all(|settle| settle.offset < Offset::LIMIT).then_some(settles)
 }
 
 /// Cuts a good record into its attribute list and its payload; `None` if the list is longer than
@@ -341,6 +416,47 @@ mod tests {
         }
         for position in [4104, 8192, 1 << 30] {
             assert_eq!(BatchHeader::decode(&bytes, 7, position), None);
+        }
+    }
+
+    #[test]
+    fn a_record_that_settles_takes_no_offset_and_no_attributes() {
+        let loan = Settle { incarnation: 9, offset: Offset::LIMIT - 1, delivery: u64::MAX };
+        let record = Record { attributes: &[5, 1, 0, 0, b'k'], payload: b"out", tags: 1 << 5 };
+        let mut alone = Encoded::with_settles(&[loan, loan], &[]).unwrap();
+        let mut both = Encoded::with_settles(&[loan], &[record]).unwrap();
+
+        let alone_header = BatchHeader::decode(alone.stamp(&STAMP), 7, 4096).unwrap();
+        let both_header = BatchHeader::decode(both.stamp(&STAMP), 7, 4096).unwrap();
+
+        assert_eq!((alone.messages(), alone_header.messages(), alone_header.end()), (0, 0, 100));
+        assert_eq!(settles(&alone.bytes[HEADER..HEADER + 48]), Some(vec![loan, loan]));
+        assert_eq!((both.messages(), both_header.messages(), both_header.end()), (1, 1, 101));
+        assert!(both_header.settles() && both_header.attributes());
+        let first = HEADER + 2 * ROW;
+        assert_eq!(settles(&both.bytes[first..first + SETTLE]), Some(vec![loan]));
+        let (list, payload) = split_record(true, &both.bytes[first + SETTLE..][..12]).unwrap();
+        assert_eq!((list, payload), (record.attributes, record.payload));
+    }
+
+    #[test]
+    fn bytes_that_cannot_settle_are_refused() {
+        for record in [vec![], vec![0; 23], vec![0; 25], vec![0xff; 24]] {
+            assert_eq!(settles(&record), None, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_short_is_refused_and_not_read_beyond() {
+        let mut encoded = Encoded::new(&[plain(b"one"), plain(b"two")]).unwrap();
+        let bytes = encoded.stamp(&STAMP).to_vec();
+        let header = BatchHeader::decode(&bytes, 7, 4096).unwrap();
+        let body = &bytes[HEADER..HEADER + header.body as usize];
+
+        assert!(header.body_is_good(body));
+        for length in 0..body.len() {
+            assert!(!header.body_is_good(&body[..length]), "{length}");
+            assert!(!header.table_is_good(&body[..length.min(header.table() - 1)]), "{length}");
         }
     }
 

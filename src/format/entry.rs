@@ -6,7 +6,7 @@
 //!      0 u32 checksum of the rest, further slots included, seeded with salt and position
 //!      4 u8 kind · 5 u8 further slots · 6 u8 failures · 7 u8 losses
 //!      8 u48 offset · 14 u48 milliseconds since 1970 · 20 u32 lease (milliseconds; all ones: held),
-//!        of `dead` the reason · 24 u64 delivery number
+//!        of `dead` the reason, of `nacked` 1 if the loan ran out · 24 u64 delivery number
 //!
 //!   further slots: u8 what (1 range, 2 text) · u8 zero · u16 length · bytes · zeros
 //!   range: u64 end (offset behind the last) · u64 messages in it. Text: UTF-8, 1,024 bytes at most
@@ -27,6 +27,20 @@ pub(crate) const MAX_TEXT: usize = 1024;
 pub(crate) const MAX_SLOTS: usize = 1 + (4 + MAX_TEXT).div_ceil(SLOT);
 /// The lease of a loan that ends with its holder.
 pub(crate) const HELD: u32 = u32::MAX;
+/// In place of the lease of `nacked`: nobody said so, the loan's time was over.
+pub(crate) const RAN_OUT: u32 = 1;
+
+/// Why a message was given up: in place of the lease of `dead`.
+pub(crate) mod reason {
+    /// It failed as often as the policy allows.
+    pub(crate) const FAILURES: u32 = 1;
+    /// It took as many holders with it as the policy allows.
+    pub(crate) const LOSSES: u32 = 2;
+    /// A consumer said that it never will succeed.
+    pub(crate) const REJECTED: u32 = 3;
+    /// Its bytes have gone bad.
+    pub(crate) const DAMAGED: u32 = 4;
+}
 
 const RANGE: u8 = 1;
 const TEXT: u8 = 2;
@@ -181,7 +195,7 @@ fn decode_more(bytes: &[u8]) -> Option<More> {
             let (end, messages) = (u64_at(value, 0), u64_at(value, 8));
             (end <= Offset::LIMIT && messages <= end).then_some(More::Range { end, messages })
         }
-        (TEXT, 0) => Some(More::Text(std::str::from_utf8(value).ok()?.into())),
+        (TEXT, 0) if length <= MAX_TEXT => Some(More::Text(std::str::from_utf8(value).ok()?.into())),
         _ => None,
     }
 }

@@ -202,7 +202,8 @@ pub(crate) fn decode(kind: FileKind, page: &[u8]) -> Result<Page, Malformed> {
             return Err(Malformed::Damaged("its two headers say different things".into()));
         }
         (Ok(header), Err(_)) | (Err(_), Ok(header)) => (header, false),
-        (Err(error), Err(_)) => return Err(error),
+        // A wounded file of a newer version must not look as if repair could help.
+        (Err(_), Err(error @ Malformed::Newer(_))) | (Err(error), Err(_)) => return Err(error),
     };
     if header.features.required != 0 {
         return Err(Malformed::Newer(format!(
@@ -240,7 +241,7 @@ fn decode_copy(kind: FileKind, copy: &[u8]) -> Result<Header, Malformed> {
         FileKind::Manifest => (Fields::Manifest { slot: u64_at(copy, 56) }, 64),
         FileKind::Segment => (Fields::Segment { number: u64_at(copy, 56), capacity: u64_at(copy, 64) }, 72),
         FileKind::Half => {
-            let length = usize::from(copy[96]).min(names::GROUP_LIMIT);
+            let length = usize::from(copy[96]);
             let group = String::from_utf8_lossy(&copy[97..97 + length]).into_owned();
             if !names::is_group(&group) {
                 return Err(Malformed::Damaged("its header names an impossible group".into()));

@@ -20,9 +20,11 @@
 //!
 //! Of the active segment, times and tags are those up to the mark in section 1.
 
+use std::collections::BTreeSet;
+
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{Malformed, PAGE_POSITION, names, section, seeded, u32_at, u64_at};
+use super::{Malformed, PAGE_POSITION, is_zero, names, section, seeded, u32_at, u64_at};
 use crate::offset::Offset;
 
 const SLOT_HEADER: usize = 16;
@@ -107,7 +109,8 @@ pub(crate) struct GroupRow {
 
 /// Returns where a copy (0 or 1) of the slot for a sequence lies.
 pub(crate) fn position(sequence: u64, copy: u64, slot_bytes: u64) -> u64 {
-    PAGE_POSITION + (2 * (sequence % 2) + copy) * slot_bytes
+    // A header whose checksum is good can still say nonsense: no overflow, just no such place.
+    slot_bytes.saturating_mul(2 * (sequence % 2) + copy).saturating_add(PAGE_POSITION)
 }
 
 impl Slot {
@@ -149,7 +152,11 @@ impl Slot {
         else {
             return Err(damaged("checksum mismatch in a slot"));
         };
+        if !is_zero(&bytes[length..]) {
+            return Err(damaged("bytes behind a slot"));
+        }
         let mut slot = Self { sequence: u64_at(bytes, 8), ..Self::default() };
+        let mut seen = 0;
         for (tag, body) in section::split(&covered[SLOT_HEADER - 4..])? {
             match tag {
                 LOG_TAG => slot.log = decode_log(body).ok_or_else(|| damaged("bad log section"))?,
@@ -162,10 +169,19 @@ impl Slot {
                 tag => {
                     section::may_keep(tag)?;
                     slot.unknown.push((tag, body.to_vec()));
+                    continue;
                 }
             }
+            if seen & 1 << tag != 0 {
+                return Err(damaged("a section of a slot stands twice"));
+            }
+            seen |= 1 << tag;
         }
-        if slot.is_consistent() { Ok(slot) } else { Err(damaged("a slot contradicts itself")) }
+        if seen == 0b1110 && slot.is_consistent() {
+            Ok(slot)
+        } else {
+            Err(damaged("a slot contradicts itself"))
+        }
     }
 
     /// Tells whether the slot could have been written by a sound program.
@@ -179,6 +195,8 @@ impl Slot {
         active.length == 0
             && sealed.iter().all(|row| row.length >= PAGE_POSITION)
             && self.segments.windows(2).all(grows)
+            && all_differ(self.segments.iter().map(|row| row.number))
+            && all_differ(self.groups.iter().map(|row| &row.name))
             && self.log.segment == active.number
             && self.log.position >= PAGE_POSITION
             && self.log.position.is_multiple_of(super::ALIGNMENT)
@@ -187,6 +205,11 @@ impl Slot {
             && self.log.reserved <= Offset::LIMIT
             && active.messages_before <= self.log.messages
     }
+}
+
+fn all_differ<T: Ord>(things: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    things.into_iter().all(|thing| seen.insert(thing))
 }
 
 /// Seeds a slot: 32 bits are plenty to tell two queues apart.

@@ -13,12 +13,16 @@ use byteorder::{ByteOrder, LittleEndian};
 
 pub(crate) mod batch;
 pub(crate) mod entry;
+#[cfg(test)]
+mod golden;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod record;
 pub(crate) mod section;
 pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
 
 /// The version of everything on disk. A change of bytes changes it.
 pub(crate) const VERSION: u32 = 1;
@@ -64,7 +68,7 @@ pub(crate) fn seeded(salt: u32, position: u64, bytes: &[u8]) -> u32 {
 
 /// Rounds up to the next multiple of a power of two.
 pub(crate) const fn round_up(length: u64, multiple: u64) -> u64 {
-    (length + multiple - 1) & !(multiple - 1)
+    length.saturating_add(multiple - 1) & !(multiple - 1)
 }
 
 /// Tells whether all bytes are zero.

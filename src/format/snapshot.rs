@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Malformed, PAGE_POSITION, section, seeded, u32_at};
 use crate::codec;
+use crate::offset::Offset;
 
 const SECTOR: usize = 512;
 const DATA: usize = SECTOR - 4;
@@ -24,11 +25,14 @@ const POLICY_TAG: u32 = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) reading: Reading,
-    /// Ranges above the floor, half-open, in order, with gaps between.
+    /// Ranges above the floor, half-open, in order, with gaps between. One that lies beyond the head
+    /// was discarded before it was ever lent.
     pub(crate) done: Vec<(u64, u64)>,
     /// In offset order.
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: Policy,
+    /// Sections of a later version, kept.
+    pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
 
 /// How far a group has come.
@@ -50,14 +54,20 @@ pub(crate) struct Reading {
     pub(crate) settled: u64,
 }
 
-/// A message that is in neither of the plain states.
+/// A message that is in neither of the plain states; or a row of them that share their lot, so that
+/// a damaged stretch or the loans of a dead holder take one of these and not one for each message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exception {
     pub(crate) offset: u64,
+    /// The offset behind the last.
+    pub(crate) end: u64,
     pub(crate) state: State,
     pub(crate) failures: u8,
     pub(crate) losses: u8,
-    /// Why it failed last; empty if nobody said.
+    /// The number of a loan that ran out and may still be acked; 0 if there is none. Of the first
+    /// in a row; it counts up, as that of a loan does.
+    pub(crate) late: u64,
+    /// Why it failed last; empty if nobody said. Only of a single message.
     pub(crate) error: String,
 }
 
@@ -97,6 +107,9 @@ impl Snapshot {
         section::put(&mut out, DONE_TAG, &codec::encode(&self.done));
         section::put(&mut out, EXCEPTIONS_TAG, &codec::encode(&self.exceptions));
         section::put(&mut out, POLICY_TAG, &codec::encode(&self.policy));
+        for (tag, bytes) in &self.unknown {
+            section::put(&mut out, *tag, bytes);
+        }
         out
     }
 
@@ -112,8 +125,12 @@ impl Snapshot {
                 POLICY_TAG => snapshot.policy = part(body)?,
                 tag => {
                     section::may_keep(tag)?;
+                    snapshot.unknown.push((tag, body.to_vec()));
                     continue;
                 }
+            }
+            if seen & 1 << tag != 0 {
+                return Err(Malformed::Damaged("a section of the snapshot stands twice".into()));
             }
             seen |= 1 << tag;
         }
@@ -126,11 +143,25 @@ impl Snapshot {
 
     fn is_consistent(&self) -> bool {
         let Reading { floor, head, .. } = self.reading;
-        let ranges = self.done.iter().all(|&(start, end)| floor < start && start < end)
-            && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        let exceptions = self.exceptions.windows(2).all(|pair| pair[0].offset < pair[1].offset)
-            && self.exceptions.iter().all(|exception| exception.offset >= floor);
-        floor <= head && head <= crate::offset::Offset::LIMIT && ranges && exceptions
+        let limit = Offset::LIMIT;
+        let ranges = self.done.iter().all(|&(start, end)| {
+            let spares_head = end <= head || start > head;
+            floor < start && start < end && end <= limit && spares_head
+        }) && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        let exceptions = self.exceptions.iter().all(|exception| {
+            let Exception { offset, end, ref error, .. } = *exception;
+            floor <= offset && offset < end && end <= head && (error.is_empty() || end - offset == 1)
+        }) && self.exceptions.windows(2).all(|pair| pair[0].end <= pair[1].offset);
+        floor <= head && head <= limit && ranges && exceptions && self.is_disjoint()
+    }
+
+    /// Tells whether nothing is both done and an exception; both are in order.
+    fn is_disjoint(&self) -> bool {
+        let mut done = self.done.iter().peekable();
+        self.exceptions.iter().all(|exception| {
+            while done.next_if(|&&(_, end)| end <= exception.offset).is_some() {}
+            done.peek().is_none_or(|&&(start, _)| start >= exception.end)
+        })
     }
 }
 
@@ -139,9 +170,9 @@ fn part<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
         .map_err(|error| Malformed::Damaged(format!("a section of the snapshot does not parse: {error}")))
 }
 
-/// Returns the bytes that a snapshot takes in the file.
+/// Returns the bytes that a snapshot takes in the file; far too many for a length that cannot be.
 pub(crate) const fn packed_len(bytes: u64) -> u64 {
-    bytes.div_ceil(DATA as u64) * SECTOR as u64
+    bytes.div_ceil(DATA as u64).saturating_mul(SECTOR as u64)
 }
 
 /// Cuts bytes into sectors with checksums, as they lie behind the header page.

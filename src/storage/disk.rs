@@ -32,9 +32,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// Names a folder; touches nothing.
     pub(crate) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,12 +57,7 @@ impl Storage for Disk {
     }
 
     fn make_root(&self) -> io::Result<()> {
-        let made = retry(|| {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.root)
-        });
+        let made = retry(|| DirBuilder::new().recursive(true).mode(0o700).create(&self.root));
         match made {
             // The system says "exists" where the name is taken by something that is no folder.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -112,13 +105,7 @@ impl Storage for Disk {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = retry(|| {
-                Ok(rustix::fs::statat(
-                    &folder,
-                    name,
-                    AtFlags::SYMLINK_NOFOLLOW,
-                )?)
-            });
+            let stat = retry(|| Ok(rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?));
             let stat = match stat {
                 // Someone removed it while we looked.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -131,9 +118,7 @@ impl Storage for Disk {
             };
             let len = if kind == Kind::File { stat.st_size } else { 0 };
             entries.push(Entry {
-                name: OsStr::from_bytes(name.to_bytes())
-                    .to_string_lossy()
-                    .into_owned(),
+                name: OsStr::from_bytes(name.to_bytes()).to_string_lossy().into_owned(),
                 kind,
                 len: u64::try_from(len).unwrap_or(0),
             });
@@ -150,9 +135,7 @@ impl Storage for Disk {
     fn create_new(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        Ok(Arc::new(DiskFile {
-            file: open_file(&self.path(name), &mut options, 0)?,
-        }))
+        Ok(Arc::new(DiskFile { file: open_file(&self.path(name), &mut options, 0)? }))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
@@ -324,9 +307,7 @@ fn open_dir(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 /// Opens a regular file, and nothing else.
 fn open_file(path: &Path, options: &mut OpenOptions, more: i32) -> io::Result<fs::File> {
     // Without O_NONBLOCK opening a fifo waits for its other end, for ever.
-    options
-        .mode(0o600)
-        .custom_flags(flag(OFlags::NOFOLLOW | OFlags::NONBLOCK) | more);
+    options.mode(0o600).custom_flags(flag(OFlags::NOFOLLOW | OFlags::NONBLOCK) | more);
     let file = match retry(|| options.open(path)) {
         Err(error) if is(&error, Errno::LOOP) => return Err(refused("a link")),
         // A socket, or a device that is not there.
@@ -362,9 +343,7 @@ fn is_contended(error: &io::Error) -> bool {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    [Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS]
-        .iter()
-        .any(|&errno| is(error, errno))
+    [Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS].iter().any(|&errno| is(error, errno))
 }
 
 /// Calls again for as long as a signal interrupts.

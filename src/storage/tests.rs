@@ -170,21 +170,12 @@ fn what_is_no_file_is_not_opened(disk: &dyn Storage) {
     disk.make_dir("log").unwrap();
     file_of(disk, "a", b"");
 
-    assert_eq!(
-        kind(disk.open("log", Access::Read)),
-        ErrorKind::IsADirectory
-    );
-    assert_eq!(
-        kind(disk.open("log", Access::Write)),
-        ErrorKind::IsADirectory
-    );
+    assert_eq!(kind(disk.open("log", Access::Read)), ErrorKind::IsADirectory);
+    assert_eq!(kind(disk.open("log", Access::Write)), ErrorKind::IsADirectory);
     assert_eq!(kind(disk.remove("log")), ErrorKind::IsADirectory);
     assert_eq!(kind(disk.list("a")), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.remove_dir("a")), ErrorKind::NotADirectory);
-    assert_eq!(
-        kind(disk.open("a/b", Access::Read)),
-        ErrorKind::NotADirectory
-    );
+    assert_eq!(kind(disk.open("a/b", Access::Read)), ErrorKind::NotADirectory);
 }
 
 fn a_read_beyond_the_end_is_short(disk: &dyn Storage) {
@@ -279,16 +270,8 @@ fn listing_is_sorted_and_tells_kinds_and_lengths(disk: &dyn Storage) {
 
     let entries = disk.list("groups").unwrap();
 
-    let entry = |name: &str, kind, len| Entry {
-        name: name.to_owned(),
-        kind,
-        len,
-    };
-    let expected = [
-        entry("a", Kind::File, 1),
-        entry("b", Kind::File, 2),
-        entry("mailer", Kind::Folder, 0),
-    ];
+    let entry = |name: &str, kind, len| Entry { name: name.to_owned(), kind, len };
+    let expected = [entry("a", Kind::File, 1), entry("b", Kind::File, 2), entry("mailer", Kind::Folder, 0)];
     assert_eq!(entries, expected);
 }
 
@@ -333,21 +316,12 @@ fn a_link_is_listed_and_never_followed() {
 
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [Kind::Folder, Kind::Other, Kind::Other, Kind::File]);
-    assert_eq!(
-        kind(disk.open("link", Access::Read)),
-        ErrorKind::InvalidInput
-    );
-    assert_eq!(
-        kind(disk.open("link", Access::Write)),
-        ErrorKind::InvalidInput
-    );
+    assert_eq!(kind(disk.open("link", Access::Read)), ErrorKind::InvalidInput);
+    assert_eq!(kind(disk.open("link", Access::Write)), ErrorKind::InvalidInput);
     assert_eq!(kind(disk.lock("link")), ErrorKind::InvalidInput);
     assert_eq!(kind(disk.create_new("link")), ErrorKind::AlreadyExists);
     assert_eq!(kind(disk.list("link-to-folder")), ErrorKind::NotADirectory);
-    assert_eq!(
-        kind(disk.sync_dir("link-to-folder")),
-        ErrorKind::NotADirectory
-    );
+    assert_eq!(kind(disk.sync_dir("link-to-folder")), ErrorKind::NotADirectory);
 }
 
 #[test]
@@ -360,10 +334,7 @@ fn a_fifo_or_a_socket_in_place_of_a_file_is_refused_at_once() {
 
     for name in ["fifo", "socket"] {
         assert_eq!(kind(disk.open(name, Access::Read)), ErrorKind::InvalidInput);
-        assert_eq!(
-            kind(disk.open(name, Access::Write)),
-            ErrorKind::InvalidInput
-        );
+        assert_eq!(kind(disk.open(name, Access::Write)), ErrorKind::InvalidInput);
         assert_eq!(kind(disk.lock(name)), ErrorKind::InvalidInput);
     }
 

@@ -186,13 +186,7 @@ impl Content {
             let index = dice.earlier(earlier.len(), luck);
             len = index.map_or(*last, |index| earlier[index]);
         }
-        let mut left = Self {
-            durable,
-            len,
-            durable_len: len,
-            space: self.space.clone(),
-            ..Self::default()
-        };
+        let mut left = Self { durable, len, durable_len: len, space: self.space.clone(), ..Self::default() };
         left.space.insert_all(&self.delayed);
         left.clip();
         left
@@ -202,10 +196,7 @@ impl Content {
     pub(super) fn flip(&mut self, bit: u64) {
         let (sector, at) = split(bit / 8);
         let mask = 1 << (bit % 8);
-        let now = self
-            .unsynced
-            .get_mut(&sector)
-            .map(|unsynced| &mut unsynced.now);
+        let now = self.unsynced.get_mut(&sector).map(|unsynced| &mut unsynced.now);
         if let Some(now) = now {
             let mut bytes = unpack(now.as_ref());
             bytes[at] ^= mask;

@@ -47,12 +47,7 @@ impl Dice {
     pub(super) fn luck(&mut self, seed: u64) -> Luck {
         if seed < 2 {
             let all = seed * ALWAYS;
-            return Luck {
-                sectors: all,
-                lengths: all,
-                names: all,
-                earlier: 0,
-            };
+            return Luck { sectors: all, lengths: all, names: all, earlier: 0 };
         }
         Luck {
             sectors: self.likelihood(),

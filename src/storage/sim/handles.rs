@@ -159,11 +159,7 @@ impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.shared.lock();
         let short = state.tick_read()? && buffer.len() > 1;
-        let wanted = if short {
-            buffer.len() / 2
-        } else {
-            buffer.len()
-        };
+        let wanted = if short { buffer.len() / 2 } else { buffer.len() };
         Ok(state.content(self.id).read(&mut buffer[..wanted], position))
     }
 

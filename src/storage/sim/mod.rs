@@ -4,6 +4,7 @@ mod content;
 mod dice;
 mod handles;
 mod names;
+mod plants;
 mod ranges;
 mod state;
 #[cfg(test)]
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use content::Content;
 use names::{Change, Id, OUTSIDE, ROOT};
 use state::{Orders, State};
+
+pub use plants::Plants;
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +140,7 @@ impl SimDisk {
     /// When there is no such file.
     pub fn flip(&self, name: &str, bit: u64) {
         let mut state = self.shared.lock();
-        let id = state
-            .file(name)
-            .expect("a test flips bits of files that exist");
+        let id = state.file(name).expect("a test flips bits of files that exist");
         state.content_mut(id).flip(bit);
     }
 

@@ -37,10 +37,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new() -> Self {
-        Self {
-            folders: BTreeMap::from([(OUTSIDE, Folder::default())]),
-            unsynced: Vec::new(),
-        }
+        Self { folders: BTreeMap::from([(OUTSIDE, Folder::default())]), unsynced: Vec::new() }
     }
 
     /// Returns the folder of a path; `""` is the root.
@@ -122,12 +119,9 @@ impl Names {
             let here = |change: &Change| change.folder == folder;
             // The name that a rename gives decides for both of its names; syncing only the folder
             // that the old name was in promises nothing about the new one.
-            let whole = operation
-                .iter()
-                .any(|change| here(change) && change.to.is_some());
-            let (settled, left): (Vec<_>, Vec<_>) = operation
-                .into_iter()
-                .partition(|change| whole || here(change));
+            let whole = operation.iter().any(|change| here(change) && change.to.is_some());
+            let (settled, left): (Vec<_>, Vec<_>) =
+                operation.into_iter().partition(|change| whole || here(change));
             for change in settled {
                 // What another folder had pending under this name is older than this.
                 self.forget(|other| other.folder == change.folder && other.name == change.name);
@@ -172,10 +166,7 @@ impl Names {
         for folder in folders.values_mut() {
             folder.durable = folder.now.clone();
         }
-        let mut left = Self {
-            folders,
-            unsynced: Vec::new(),
-        };
+        let mut left = Self { folders, unsynced: Vec::new() };
         let known = left.known(BTreeSet::new());
         left.folders.retain(|id, _| known.contains(id));
         left

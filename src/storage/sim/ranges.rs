@@ -12,10 +12,7 @@ pub(super) struct Ranges {
 impl Ranges {
     /// Returns how many sectors are in the set.
     pub(super) fn count(&self) -> u64 {
-        self.ranges
-            .iter()
-            .map(|range| range.end - range.start)
-            .sum()
+        self.ranges.iter().map(|range| range.end - range.start).sum()
     }
 
     /// Returns the parts of `range` that are not in the set, in order.

@@ -86,8 +86,7 @@ impl State {
 
     /// Returns the disk after a power cut, and leaves this one as it is.
     pub(super) fn crash(&self, seed: u64) -> Self {
-        let mut dice =
-            Dice::new(self.dice.clone().next() ^ seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
+        let mut dice = Dice::new(self.dice.clone().next() ^ seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         let luck = dice.luck(seed);
         let names = self.names.crash(&mut dice, luck);
         let known = names.known(BTreeSet::new());
@@ -216,15 +215,8 @@ impl State {
             }
             _ => {}
         }
-        let change = |folder, name: &str, to| Change {
-            folder,
-            name: name.to_owned(),
-            to,
-        };
-        self.names.change(vec![
-            change(from_folder, from_name, None),
-            change(to_folder, to_name, Some(id)),
-        ]);
+        let change = |folder, name: &str, to| Change { folder, name: name.to_owned(), to };
+        self.names.change(vec![change(from_folder, from_name, None), change(to_folder, to_name, Some(id))]);
         if let Some(other) = replaced {
             self.give_back(other);
         }
@@ -252,9 +244,7 @@ impl State {
     }
 
     pub(super) fn content(&self, id: Id) -> &Content {
-        self.files
-            .get(&id)
-            .expect("a file outlives its handles and names")
+        self.files.get(&id).expect("a file outlives its handles and names")
     }
 
     pub(super) fn content_mut(&mut self, id: Id) -> &mut Content {
@@ -400,9 +390,7 @@ impl State {
             let room = self.orders.budget.unwrap_or(u64::MAX) / SECTOR as u64;
             let count = room.min(gap.end - gap.start);
             self.pay(count * SECTOR as u64);
-            self.content_mut(id)
-                .space
-                .insert(gap.start..gap.start + count);
+            self.content_mut(id).space.insert(gap.start..gap.start + count);
             if gap.start + count < gap.end {
                 end = gap.start + count;
                 break;

@@ -31,10 +31,7 @@ fn outcomes(disk: &SimDisk, name: &str) -> BTreeSet<Option<Vec<u8>>> {
 }
 
 fn sectors_of(bytes: &[u8]) -> Vec<Vec<u8>> {
-    bytes
-        .chunks(512)
-        .map(|sector| vec![sector[0]; 512])
-        .collect()
+    bytes.chunks(512).map(|sector| vec![sector[0]; 512]).collect()
 }
 
 #[test]
@@ -58,10 +55,7 @@ fn each_unsynced_sector_is_kept_or_lost_on_its_own() {
 
     let left = outcomes(&disk, "a");
 
-    let found: BTreeSet<_> = left
-        .into_iter()
-        .map(|left| sectors_of(&left.unwrap()))
-        .collect();
+    let found: BTreeSet<_> = left.into_iter().map(|left| sectors_of(&left.unwrap())).collect();
     let sectors = |a: u8, b: u8| vec![vec![a; 512], vec![b; 512]];
     let expected = [sectors(1, 1), sectors(1, 2), sectors(2, 1), sectors(2, 2)];
     assert_eq!(found, BTreeSet::from(expected));
@@ -90,11 +84,7 @@ fn bytes_behind_a_lost_length_never_come_back() {
         let file = crashed.open("a", Access::Write).unwrap();
         if file.len().unwrap() == 100 {
             file.set_len(1000).unwrap();
-            assert_eq!(
-                crashed.read_file("a").unwrap()[100..],
-                [0; 900],
-                "seed {seed}"
-            );
+            assert_eq!(crashed.read_file("a").unwrap()[100..], [0; 900], "seed {seed}");
         }
     }
 }
@@ -145,9 +135,7 @@ fn an_unsynced_rename_leaves_the_old_state_or_the_new() {
     disk.rename("b", "a").unwrap();
 
     let crashed = (0..CRASHES).map(|seed| disk.crash(seed));
-    let left: BTreeSet<_> = crashed
-        .map(|it| (it.read_file("a"), it.read_file("b")))
-        .collect();
+    let left: BTreeSet<_> = crashed.map(|it| (it.read_file("a"), it.read_file("b"))).collect();
 
     let old = (Some(b"old".to_vec()), Some(b"new".to_vec()));
     let new = (Some(b"new".to_vec()), None);

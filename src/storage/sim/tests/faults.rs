@@ -31,10 +31,7 @@ fn a_stopped_disk_fails_everything_and_loses_nothing_before_it() {
     file.write_at(b"2", 1).unwrap();
     mapping.store(2, b"3");
 
-    assert_eq!(
-        file.write_at(b"3", 2).unwrap_err().to_string(),
-        "the disk stopped"
-    );
+    assert_eq!(file.write_at(b"3", 2).unwrap_err().to_string(), "the disk stopped");
     assert!(file.sync().is_err());
     assert!(file.read_at(&mut [0], 0).is_err());
     assert!(disk.list("").is_err());
@@ -52,10 +49,7 @@ fn a_lost_sync_shows_new_bytes_until_the_cache_is_dropped() {
 
     file.sync().unwrap();
     assert_eq!(disk.read_file("a").unwrap(), b"new");
-    assert_eq!(
-        outcomes(&disk, "a"),
-        BTreeSet::from([Some(b"old".to_vec())])
-    );
+    assert_eq!(outcomes(&disk, "a"), BTreeSet::from([Some(b"old".to_vec())]));
     file.drop_cache().unwrap();
     assert_eq!(disk.read_file("a").unwrap(), b"old");
 }
@@ -97,18 +91,9 @@ fn a_write_over_written_blocks_needs_no_room() {
 
     write_all_at(&*file, &[2; 1024], 0).unwrap();
 
-    assert_eq!(
-        file.write_at(b"x", 1024).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
-    assert_eq!(
-        file.allocate(1025).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
-    assert_eq!(
-        disk.create_new("b").unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
+    assert_eq!(file.write_at(b"x", 1024).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(file.allocate(1025).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(disk.create_new("b").unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(file.len().unwrap(), 1024);
 }
 
@@ -120,10 +105,7 @@ fn a_write_takes_what_room_there_is() {
 
     assert_eq!(file.write_at(&[1; 2000], 100).unwrap(), 924);
 
-    assert_eq!(
-        file.write_at(&[1; 1], 1024).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
+    assert_eq!(file.write_at(&[1; 1], 1024).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(disk.used(), 1024);
 }
 
@@ -165,10 +147,7 @@ fn a_short_write_is_followed_by_a_full_disk() {
 
     assert_eq!(file.write_at(b"12345", 0).unwrap(), 2);
 
-    assert_eq!(
-        file.write_at(b"345", 2).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
+    assert_eq!(file.write_at(b"345", 2).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(file.write_at(b"345", 2).unwrap(), 3);
     assert_eq!(disk.read_file("a").unwrap(), b"12345");
 }
@@ -182,10 +161,7 @@ fn a_fault_hits_the_operation_of_its_number_alone() {
 
     file.write_at(b"1", 0).unwrap();
 
-    assert_eq!(
-        file.write_at(b"2", 0).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
+    assert_eq!(file.write_at(b"2", 0).unwrap_err().kind(), ErrorKind::StorageFull);
     file.write_at(b"3", 0).unwrap();
     assert!(file.read_at(&mut [0], 0).is_err());
     assert_eq!(file.read_at(&mut [0], 0).unwrap(), 1);
@@ -217,11 +193,5 @@ fn a_cut_file_gives_its_room_back() {
     file.set_len(512).unwrap();
 
     assert_eq!(disk.used(), 512);
-    assert_eq!(
-        disk.create_new("b")
-            .unwrap()
-            .write_at(&[1; 1024], 0)
-            .unwrap(),
-        512
-    );
+    assert_eq!(disk.create_new("b").unwrap().write_at(&[1; 1024], 0).unwrap(), 512);
 }

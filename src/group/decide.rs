@@ -1,0 +1,412 @@
+//! What is to happen next in a group? Pure: from the state and the time to entries.
+//!
+//! Nothing here changes anything; `State::apply` does, and it does not ask back. So whether a loan
+//! still holds is decided here alone, by its number: after a release, a nack, a seek or a revive the
+//! same message may be out again under another.
+
+use std::time::Duration;
+
+use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
+use super::state::{Now, State};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
+use crate::offset::Offset;
+
+/// How many loans a holder can have: as many as 32 bits count.
+const LOANS_OF_A_HOLDER: u64 = 1 << 32;
+
+/// What a receiver is to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This one, which was lent or delayed before.
+    Again(u64),
+    /// The first message from the head on, if the log has one; else to wait, see
+    /// [`State::next_timer`].
+    Fresh,
+    /// Nothing before a loan is settled, or that time.
+    Nothing { until: Option<Duration> },
+}
+
+/// What became of the acks of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acked {
+    /// Of each, in the order given, whether its loan held.
+    pub(crate) held: Vec<bool>,
+    /// Of those whose loan held: one for each row of offsets without a gap.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl State {
+    /// Chooses what a receiver gets. With `drain` a message that is to be alone, once it is the first
+    /// that is ready, is waited for: nothing is lent until it can be.
+    pub(crate) fn next(&self, now: Now, drain: bool) -> Next {
+        if self.exceptions.is_empty() {
+            return Next::Fresh;
+        }
+        let nothing = Next::Nothing { until: self.next_timer(now) };
+        let held = self.held();
+        if held.alone > 0 {
+            return nothing;
+        }
+        match self.exceptions.first_ready(now.mono) {
+            (None, None) => Next::Fresh,
+            (Some(plain), None) => Next::Again(plain),
+            (plain, Some(alone)) if held.loans == 0 => Next::Again(plain.unwrap_or(alone).min(alone)),
+            (Some(plain), Some(alone)) if !drain || plain < alone => Next::Again(plain),
+            (None, Some(_)) if !drain => Next::Fresh,
+            (_, Some(_)) => nothing,
+        }
+    }
+
+    /// Returns when next a message becomes due or a loan ends; `None` if no time changes anything.
+    pub(crate) fn next_timer(&self, now: Now) -> Option<Duration> {
+        self.exceptions.next_timer(now.mono)
+    }
+
+    /// Returns the offset behind a row of done ones that holds `offset`: discarded before its turn.
+    pub(crate) fn done_until(&self, offset: u64) -> Option<u64> {
+        if offset < self.floor { Some(self.floor) } else { self.done.end_of(offset) }
+    }
+
+    /// Returns which try the next, or the present, loan of a message is; 1 is the first.
+    pub(crate) fn attempt(&self, offset: u64) -> u32 {
+        let (failures, losses) = self.past(offset);
+        u32::from(failures) + u32::from(losses) + 1
+    }
+
+    /// Returns the number of the next loan; `None` if a new holder is needed.
+    pub(crate) fn next_delivery(&self) -> Option<u64> {
+        self.deliveries(1)
+    }
+
+    /// Lends a message that is ready again; `None` if it is not, or a new holder is needed.
+    pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now) -> Option<Entry> {
+        let (_, one) = self.exceptions.at(offset)?;
+        let ready = match one.life {
+            Life::Ready => true,
+            Life::Delayed { at, .. } => at.is_none_or(|at| at <= now.mono),
+            Life::Lent { .. } | Life::Dead { .. } => false,
+        };
+        let delivery = self.deliveries(1).filter(|_| ready)?;
+        let entry = Entry { lease, time: stamp(now.wall), delivery, ..Entry::new(Kind::Lent, offset) };
+        Some(Entry { failures: one.failures, losses: one.losses, ..entry })
+    }
+
+    /// Lends messages for the first time: all from `first` to `end`, which have no gaps and begin at
+    /// or behind the head. `None` if a new holder is needed.
+    pub(crate) fn lend_fresh(&self, first: u64, end: u64, lease: u32, now: Now) -> Option<Entry> {
+        debug_assert!(self.head <= first && first < end && self.done_until(first).is_none());
+        let delivery = self.deliveries(end - first)?;
+        let more = more_of(first, end, end - first);
+        Some(Entry { lease, time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Lent, first) })
+    }
+
+    /// Settles a loan: done. One that ran out may still be.
+    ///
+    /// # Errors
+    /// `LeaseLost` if it was settled, lent again, discarded or given up meanwhile.
+    pub(crate) fn ack(&self, offset: u64, delivery: u64) -> Result<Entry> {
+        if self.holds(offset, delivery) || self.ran_out_late(offset, delivery) {
+            Ok(Entry { delivery, ..Entry::new(Kind::Done, offset) })
+        } else {
+            Err(lost(offset))
+        }
+    }
+
+    /// Settles many loans: done. The same loan given twice holds once.
+    pub(crate) fn ack_many(&self, loans: &[(u64, u64)]) -> Acked {
+        let mut held: Vec<bool> =
+            loans.iter().map(|&(offset, number)| self.ack(offset, number).is_ok()).collect();
+        let mut order: Vec<usize> = (0..loans.len()).filter(|&index| held[index]).collect();
+        order.sort_by_key(|&index| loans[index].0);
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut row: Option<(u64, u64, u64)> = None;
+        let close = |(first, end, delivery)| Entry {
+            delivery,
+            more: more_of(first, end, end - first),
+            ..Entry::new(Kind::Done, first)
+        };
+        for index in order {
+            let (offset, delivery) = loans[index];
+            row = match row {
+                Some((_, end, _)) if offset < end => {
+                    held[index] = false;
+                    row
+                }
+                Some((first, end, number)) if offset == end => Some((first, end + 1, number)),
+                other => {
+                    entries.extend(other.map(close));
+                    Some((offset, offset + 1, delivery))
+                }
+            };
+        }
+        entries.extend(row.map(close));
+        Acked { held, entries }
+    }
+
+    /// Settles a loan: failed, again later, by policy or `after` that time; or given up.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the loan is over.
+    pub(crate) fn nack(
+        &self,
+        offset: u64,
+        delivery: u64,
+        why: Option<&str>,
+        after: Option<Duration>,
+        now: Now,
+    ) -> Result<Entry> {
+        self.check(offset, delivery)?;
+        let entry = self.failed(offset, delivery, after, now);
+        Ok(Entry { more: text(why.unwrap_or_default()), ..entry })
+    }
+
+    /// Settles a loan: given up at once.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the loan is over.
+    pub(crate) fn reject(&self, offset: u64, delivery: u64, why: &str, now: Now) -> Result<Entry> {
+        self.check(offset, delivery)?;
+        let (failures, losses) = self.past(offset);
+        let entry = Entry { failures, losses, time: stamp(now.wall), ..Entry::new(Kind::Dead, offset) };
+        Ok(Entry { lease: reason::REJECTED, delivery, more: text(why), ..entry })
+    }
+
+    /// Settles a loan: given back, uncounted.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the loan is over.
+    pub(crate) fn release(&self, offset: u64, delivery: u64) -> Result<Entry> {
+        self.check(offset, delivery)?;
+        Ok(Entry { delivery, ..Entry::new(Kind::Released, offset) })
+    }
+
+    /// Lets a timed loan end so many milliseconds from now; a held one becomes timed, or stays.
+    ///
+    /// # Errors
+    /// `LeaseLost` if the loan is over.
+    pub(crate) fn extend(&self, offset: u64, delivery: u64, lease: u32, now: Now) -> Result<Entry> {
+        self.check(offset, delivery)?;
+        Ok(Entry { lease, delivery, time: stamp(now.wall), ..Entry::new(Kind::Extended, offset) })
+    }
+
+    /// Ends the timed loans whose time is over, at most `limit` rows of them: each counts as a failure.
+    pub(crate) fn run_out(&self, limit: usize, now: Now) -> Vec<Entry> {
+        let ended = self.exceptions.ended(now.mono).take(limit);
+        let end = |(start, one): (u64, &Exception)| {
+            let Life::Lent { delivery, .. } = one.life else { return None };
+            let mut entry = self.failed(start, delivery, None, now);
+            if entry.kind == Kind::Nacked {
+                entry.lease = RAN_OUT;
+            }
+            Some(Entry { more: more_of(start, one.end, one.end - start), ..entry })
+        };
+        ended.filter_map(end).collect()
+    }
+
+    /// Ends the held loans of a holder that is gone, `counted` as losses or not, and gives up what was
+    /// lost too often. The holders of this opening end together.
+    pub(crate) fn holder_gone(&self, holder: u32, counted: bool, now: Now) -> Vec<Entry> {
+        let (delivery, time) = (u64::from(holder) << 32, stamp(now.wall));
+        let gone = Entry { losses: counted.into(), delivery, time, ..Entry::new(Kind::HolderGone, 0) };
+        let mut entries = vec![gone];
+        let limit = self.policy.max_losses;
+        if !counted || limit == 0 {
+            return entries;
+        }
+        let mut dead = |first: u64, end: u64, failures: u8, losses: u8| {
+            let losses = losses.saturating_add(1);
+            if losses >= limit {
+                let entry = Entry { failures, losses, time, ..Entry::new(Kind::Dead, first) };
+                entries.push(Entry {
+                    lease: reason::LOSSES,
+                    more: more_of(first, end, end - first),
+                    ..entry
+                });
+            }
+        };
+        for (start, one) in self.exceptions.iter() {
+            if matches!(one.life, Life::Lent { delivery, lease: HELD, .. } if holder_of(delivery) == holder) {
+                dead(start, one.end, one.failures, one.losses);
+            }
+        }
+        if self.is_of_this_opening(holder) {
+            for (first, end) in self.fresh_within(self.floor, self.head) {
+                dead(first, end, 0, 0);
+            }
+        }
+        entries
+    }
+
+    /// Gives back, uncounted, all that this opening holds.
+    pub(crate) fn close_release(&self, now: Now) -> Vec<Entry> {
+        // The last first: with it all fresh ones come back, and the others' have only exceptions.
+        let holders = self.holders.iter().rev();
+        holders.flat_map(|&(holder, _)| self.holder_gone(holder, false, now)).collect()
+    }
+
+    /// Lists whose held loans the state knows of: at an opening, those who are gone.
+    pub(crate) fn holders_out(&self) -> Vec<u32> {
+        let mut holders: Vec<u32> = self.exceptions.holders().collect();
+        let fresh = self.holders.last().map_or(0, |&(holder, _)| holder);
+        if self.out_fresh > 0 && !holders.contains(&fresh) {
+            holders.push(fresh);
+        }
+        holders
+    }
+
+    /// Gives up a stretch whose bytes have gone bad; of it, `messages` lie at or behind the head.
+    pub(crate) fn damaged(&self, first: u64, end: u64, messages: u64, now: Now) -> Entry {
+        let entry = Entry { time: stamp(now.wall), ..Entry::new(Kind::Dead, first) };
+        // Always a range: a single one without a count would be a message.
+        Entry { lease: reason::DAMAGED, more: More::Range { end, messages }, ..entry }
+    }
+
+    /// Puts a message aside that is met for the first time and is due only later; it lies at or
+    /// behind the head.
+    pub(crate) fn delay(&self, offset: u64, due: u64) -> Entry {
+        Entry { time: stamp(due), ..Entry::new(Kind::Nacked, offset) }
+    }
+
+    /// Makes a dead letter ready again, with its counters at zero; `None` if it is none.
+    pub(crate) fn revive(&self, offset: u64, now: Now) -> Option<Entry> {
+        let (_, one) = self.exceptions.at(offset)?;
+        let dead = matches!(one.life, Life::Dead { .. });
+        dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
+    }
+
+    /// Makes a message done without a delivery, wherever it is; `None` if it is done.
+    pub(crate) fn discard(&self, offset: u64, now: Now) -> Option<Entry> {
+        let open = self.done_until(offset).is_none();
+        open.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) })
+    }
+
+    /// Makes all below `end` done; `messages` of them lie at or behind the head.
+    pub(crate) fn purge(&self, end: u64, messages: u64, now: Now) -> Option<Entry> {
+        let more = More::Range { end, messages };
+        (self.floor < end).then(|| Entry {
+            time: stamp(now.wall),
+            more,
+            ..Entry::new(Kind::Purged, self.floor)
+        })
+    }
+
+    /// Goes on reading at an offset with so many messages before it. All loans are lost.
+    pub(crate) fn seek(&self, offset: u64, messages: u64, now: Now) -> Entry {
+        // Loans with a lower number are lost. Without a next number the holder goes with them all.
+        let delivery = self.next_delivery().unwrap_or(0);
+        let more = More::Range { end: Offset::LIMIT, messages };
+        Entry { time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Seek, offset) }
+    }
+
+    /// Tells whether a loan is out under that number.
+    pub(crate) fn holds(&self, offset: u64, delivery: u64) -> bool {
+        if offset < self.floor || offset >= self.head {
+            return false;
+        }
+        if !self.exceptions.is_empty()
+            && let Some((start, one)) = self.exceptions.at(offset)
+        {
+            let Life::Lent { delivery: first, .. } = one.life else { return false };
+            return first.wrapping_add(offset - start) == delivery;
+        }
+        // The floor itself is never done.
+        if offset != self.floor && self.done.end_of(offset).is_some() {
+            return false;
+        }
+        let (holder, count) = (holder_of(delivery), count_of(delivery));
+        self.holders.iter().any(|&(id, first)| id == holder && count >= first)
+    }
+
+    fn ran_out_late(&self, offset: u64, delivery: u64) -> bool {
+        self.exceptions.at(offset).is_some_and(|(start, one)| {
+            let waits = matches!(one.life, Life::Ready | Life::Delayed { .. });
+            waits && one.late != 0 && one.late.wrapping_add(offset - start) == delivery
+        })
+    }
+
+    fn check(&self, offset: u64, delivery: u64) -> Result<()> {
+        if self.holds(offset, delivery) { Ok(()) } else { Err(lost(offset)) }
+    }
+
+    /// Counts a failure: due again later, or given up.
+    fn failed(&self, offset: u64, delivery: u64, after: Option<Duration>, now: Now) -> Entry {
+        let (failures, losses) = self.past(offset);
+        let failures = failures.saturating_add(1);
+        let limit = self.policy.max_failures;
+        let entry = Entry { failures, losses, delivery, ..Entry::new(Kind::Nacked, offset) };
+        if limit > 0 && failures >= limit {
+            return Entry { kind: Kind::Dead, lease: reason::FAILURES, time: stamp(now.wall), ..entry };
+        }
+        let wait = after.map_or_else(
+            || self.wait_of(delivery, failures),
+            |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        );
+        Entry { time: stamp(now.wall.saturating_add(wait)), ..entry }
+    }
+
+    /// Returns how many milliseconds a message waits after so many failures.
+    fn wait_of(&self, delivery: u64, failures: u8) -> u64 {
+        let doublings = u32::from(failures.saturating_sub(1)).min(63);
+        let wait = u128::from(self.policy.retry_first) << doublings;
+        let wait = wait.min(self.policy.retry_cap.into());
+        let jitter = u64::from(self.policy.retry_jitter.min(1000));
+        let part = 1000 - jitter + scatter(delivery ^ u64::from(failures)) % (2 * jitter + 1);
+        u64::try_from(wait * u128::from(part) / 1000).unwrap_or(u64::MAX)
+    }
+
+    fn past(&self, offset: u64) -> (u8, u8) {
+        self.exceptions.at(offset).map_or((0, 0), |(_, one)| (one.failures, one.losses))
+    }
+
+    /// Returns the number of the first of so many loans.
+    fn deliveries(&self, loans: u64) -> Option<u64> {
+        let &(holder, _) = self.holders.last()?;
+        let fits = self.count.checked_add(loans)? <= LOANS_OF_A_HOLDER;
+        fits.then_some((u64::from(holder) << 32) | self.count)
+    }
+
+    /// Returns what this opening holds.
+    fn held(&self) -> Held {
+        let mut held = Held { loans: self.out_fresh, alone: 0 };
+        for &(holder, _) in &self.holders {
+            let more = self.exceptions.held_by(holder);
+            held.loans += more.loans;
+            held.alone += more.alone;
+        }
+        held
+    }
+
+    /// Tells whether the loans that are out for the first time are those of that holder.
+    pub(super) fn is_of_this_opening(&self, holder: u32) -> bool {
+        let none = holder == 0 && self.holders.is_empty();
+        none || self.holders.iter().any(|&(id, _)| id == holder)
+    }
+}
+
+const _: () = assert!(ALONE_FROM > 1, "one loss may be a deploy");
+
+fn lost(offset: u64) -> Error {
+    Error::LeaseLost { offset: Offset::known(offset.min(Offset::LIMIT - 1)) }
+}
+
+/// Cuts a time as the entry does: what is applied now must be what recovery reads.
+fn stamp(wall: u64) -> u64 {
+    wall.min(Offset::LIMIT - 1)
+}
+
+/// Says what an entry is about, beyond its offset; a single message takes no further slot.
+fn more_of(first: u64, end: u64, messages: u64) -> More {
+    if end - first == 1 { More::Nothing } else { More::Range { end, messages } }
+}
+
+fn text(why: &str) -> More {
+    if why.is_empty() { More::Nothing } else { More::Text(cut(why).into()) }
+}
+
+/// Spreads numbers evenly, the same each time (the end of splitmix64).
+fn scatter(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

@@ -1,0 +1,329 @@
+//! Which messages are neither done nor out for the first time, and what is up with them? Pure.
+//!
+//! A map from offset, with what must be found fast kept beside it: who is ready, who is due next,
+//! whose loan ends next, who holds how many. Every change takes a stretch out and puts it back, so
+//! that the indexes are kept in two places only, `index` and `unindex`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::format::entry::{HELD, MAX_TEXT, cut};
+
+/// From so many losses on a message is handed out alone: it may be what kills its holders.
+pub(crate) const ALONE_FROM: u8 = 2;
+
+/// Bytes of error texts up to which they are kept whole; beyond, each keeps its last [`SHORT_TEXT`].
+/// Room for the settling of a loan is reserved before it is handed out, and a kilobyte for each of a
+/// million loans would be a gigabyte. The entry has the whole text for as long as it is there.
+const WHOLE_TEXTS: u64 = 1 << 20;
+const SHORT_TEXT: usize = 64;
+
+/// A message with a past, or a row of them (from its key up to `end`) that share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exception {
+    /// The offset behind the last.
+    pub(crate) end: u64,
+    pub(crate) life: Life,
+    pub(crate) failures: u8,
+    pub(crate) losses: u8,
+    /// The number of a loan that ran out and may still be acked, or 0; of the first in a row.
+    pub(crate) late: u64,
+    /// Why it failed last. Only of a single message.
+    pub(crate) error: Option<Box<str>>,
+    /// Segment and position where it lies: a hint in memory, lost when the row is cut.
+    pub(crate) place: Option<(u64, u64)>,
+}
+
+/// Where it is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Ready,
+    /// `due` is what is stored, `at` what counts while the process runs; `None` once it was due.
+    Delayed {
+        due: u64,
+        at: Option<Duration>,
+    },
+    /// The number is that of the first in a row and counts up. A held loan never `ends` by itself.
+    Lent {
+        delivery: u64,
+        lease: u32,
+        since: u64,
+        ends: Option<Duration>,
+    },
+    Dead {
+        reason: u32,
+        since: u64,
+    },
+}
+
+impl Exception {
+    /// Makes a row up to `end` that is ready and has no past.
+    pub(crate) const fn ready(end: u64) -> Self {
+        Self { end, life: Life::Ready, failures: 0, losses: 0, late: 0, error: None, place: None }
+    }
+
+    /// Cuts what lies from `at` on off a row that begins at `start`.
+    fn split_off(&mut self, start: u64, at: u64) -> Self {
+        let mut tail = self.clone();
+        self.end = at;
+        tail.place = None;
+        if let Life::Lent { delivery, .. } = &mut tail.life {
+            *delivery = delivery.wrapping_add(at - start);
+        }
+        if tail.late != 0 {
+            tail.late = tail.late.wrapping_add(at - start);
+        }
+        tail
+    }
+
+    fn text_len(&self) -> u64 {
+        self.error.as_ref().map_or(0, |error| error.len() as u64)
+    }
+}
+
+/// What one holder holds among the exceptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) loans: u64,
+    /// Those of them that are to be alone.
+    pub(crate) alone: u64,
+}
+
+/// How many messages are in which state. Each counts once, also within a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) lent: u64,
+    pub(crate) dead: u64,
+    text: u64,
+}
+
+/// The exceptions, and their indexes. Rows never overlap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exceptions {
+    map: BTreeMap<u64, Exception>,
+    ready: BTreeSet<u64>,
+    /// Ready too, to be handed out alone: apart, so that passing over them costs nothing.
+    ready_alone: BTreeSet<u64>,
+    waiting: BTreeSet<(Duration, u64)>,
+    ending: BTreeSet<(Duration, u64)>,
+    held: BTreeMap<u32, Held>,
+    tally: Tally,
+}
+
+impl Exceptions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Returns how many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Returns the row that holds `offset`, and where it begins.
+    pub(crate) fn at(&self, offset: u64) -> Option<(u64, &Exception)> {
+        let (&start, exception) = self.map.range(..=offset).next_back()?;
+        (offset < exception.end).then_some((start, exception))
+    }
+
+    /// Lists the rows that begin in `first..end`, and one that reaches into it.
+    pub(crate) fn within(&self, first: u64, end: u64) -> impl Iterator<Item = (u64, &Exception)> {
+        let start = self.at(first).map_or(first, |(start, _)| start).min(end);
+        self.map.range(start..end).map(|(&start, exception)| (start, exception))
+    }
+
+    /// Lists all rows in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Exception)> {
+        self.map.iter().map(|(&start, exception)| (start, exception))
+    }
+
+    /// Puts a row in; nothing may be there.
+    pub(crate) fn put(&mut self, start: u64, exception: Exception) {
+        debug_assert!(start < exception.end);
+        self.index(start, &exception);
+        let before = self.map.insert(start, exception);
+        debug_assert!(before.is_none());
+    }
+
+    /// Takes out all that lies in `first..end`; rows that reach across are cut.
+    pub(crate) fn take(&mut self, first: u64, end: u64) -> Vec<(u64, Exception)> {
+        let starts: Vec<u64> = self.within(first, end).map(|(start, _)| start).collect();
+        let mut taken = Vec::with_capacity(starts.len());
+        for mut start in starts {
+            let Some(mut exception) = self.map.remove(&start) else { continue };
+            self.unindex(start, &exception);
+            if start < first {
+                let tail = exception.split_off(start, first);
+                self.put(start, std::mem::replace(&mut exception, tail));
+                start = first;
+            }
+            if exception.end > end {
+                let tail = exception.split_off(start, end);
+                self.put(end, tail);
+            }
+            taken.push((start, exception));
+        }
+        taken
+    }
+
+    /// Remembers where the message lies, if it is on its own or the first of its row.
+    pub(crate) fn set_place(&mut self, offset: u64, place: (u64, u64)) {
+        // A row is not cut for a hint: the recovery would cut it elsewhere.
+        if let Some(exception) = self.map.get_mut(&offset) {
+            exception.place = Some(place);
+        }
+    }
+
+    /// Makes ready what is due: in the indexes alone, what is stored stays as it is.
+    pub(crate) fn ripen(&mut self, now: Duration) {
+        while let Some(&(at, start)) = self.waiting.first()
+            && at <= now
+        {
+            let Some(mut exception) = self.map.remove(&start) else { break };
+            self.unindex(start, &exception);
+            if let Life::Delayed { at, .. } = &mut exception.life {
+                *at = None;
+            }
+            self.put(start, exception);
+        }
+    }
+
+    /// Returns the first that is ready, of the plain ones and of those to be alone.
+    pub(crate) fn first_ready(&self, now: Duration) -> (Option<u64>, Option<u64>) {
+        let (mut plain, mut alone) = (self.ready.first().copied(), self.ready_alone.first().copied());
+        for &(_, start) in self.waiting.range(..=(now, u64::MAX)) {
+            let losses = self.map.get(&start).map_or(0, |exception| exception.losses);
+            let first = if losses < ALONE_FROM { &mut plain } else { &mut alone };
+            *first = Some(first.map_or(start, |other| other.min(start)));
+        }
+        (plain, alone)
+    }
+
+    /// Returns when the next message becomes due or the next loan ends, if that is after `now`.
+    pub(crate) fn next_timer(&self, now: Duration) -> Option<Duration> {
+        let after = |timers: &BTreeSet<(Duration, u64)>| {
+            timers.range((now, u64::MAX)..).map(|&(at, _)| at).find(|&at| at > now)
+        };
+        after(&self.waiting).into_iter().chain(after(&self.ending)).min()
+    }
+
+    /// Lists where the rows begin whose loans have run out.
+    pub(crate) fn ended(&self, now: Duration) -> impl Iterator<Item = (u64, &Exception)> {
+        let ended = self.ending.range(..=(now, u64::MAX));
+        ended.filter_map(|&(_, start)| Some((start, self.map.get(&start)?)))
+    }
+
+    /// Returns what a holder holds here.
+    pub(crate) fn held_by(&self, holder: u32) -> Held {
+        if self.held.is_empty() {
+            return Held::default();
+        }
+        self.held.get(&holder).copied().unwrap_or_default()
+    }
+
+    /// Lists who holds something here.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = u32> {
+        self.held.keys().copied()
+    }
+
+    /// Returns a text as it may be kept.
+    pub(crate) fn keep(&self, text: &str) -> Option<Box<str>> {
+        let mut text = cut(text);
+        if self.tally.text + text.len() as u64 > WHOLE_TEXTS {
+            let mut start = text.len().saturating_sub(SHORT_TEXT);
+            while !text.is_char_boundary(start) {
+                start += 1;
+            }
+            text = &text[start..];
+        }
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    /// Returns how many bytes all texts can take when `loans` loans have ended with one.
+    pub(crate) fn texts_bound(&self, loans: u64) -> u64 {
+        let each_whole = self.tally.text + loans * MAX_TEXT as u64;
+        let short = self.tally.text.max(WHOLE_TEXTS) + loans * SHORT_TEXT as u64;
+        each_whole.min(short)
+    }
+
+    fn index(&mut self, start: u64, exception: &Exception) {
+        let count = exception.end - start;
+        self.tally.text += exception.text_len();
+        match exception.life {
+            Life::Ready | Life::Delayed { at: None, .. } => {
+                self.tally.ready += count;
+                self.ready_of(exception.losses).insert(start);
+            }
+            Life::Delayed { at: Some(at), .. } => {
+                self.tally.delayed += count;
+                self.waiting.insert((at, start));
+            }
+            Life::Lent { delivery, lease, ends, .. } => {
+                self.tally.lent += count;
+                if let Some(ends) = ends {
+                    self.ending.insert((ends, start));
+                }
+                if lease == HELD {
+                    let held = self.held.entry(holder_of(delivery)).or_default();
+                    held.loans += count;
+                    held.alone += if exception.losses < ALONE_FROM { 0 } else { count };
+                }
+            }
+            Life::Dead { .. } => self.tally.dead += count,
+        }
+    }
+
+    fn unindex(&mut self, start: u64, exception: &Exception) {
+        let count = exception.end - start;
+        self.tally.text -= exception.text_len();
+        match exception.life {
+            Life::Ready | Life::Delayed { at: None, .. } => {
+                self.tally.ready -= count;
+                self.ready_of(exception.losses).remove(&start);
+            }
+            Life::Delayed { at: Some(at), .. } => {
+                self.tally.delayed -= count;
+                self.waiting.remove(&(at, start));
+            }
+            Life::Lent { delivery, lease, ends, .. } => {
+                self.tally.lent -= count;
+                if let Some(ends) = ends {
+                    self.ending.remove(&(ends, start));
+                }
+                let holder = holder_of(delivery);
+                if lease == HELD
+                    && let Some(held) = self.held.get_mut(&holder)
+                {
+                    held.loans -= count;
+                    held.alone -= if exception.losses < ALONE_FROM { 0 } else { count };
+                    if held.loans == 0 {
+                        self.held.remove(&holder);
+                    }
+                }
+            }
+            Life::Dead { .. } => self.tally.dead -= count,
+        }
+    }
+
+    fn ready_of(&mut self, losses: u8) -> &mut BTreeSet<u64> {
+        if losses < ALONE_FROM { &mut self.ready } else { &mut self.ready_alone }
+    }
+}
+
+/// Returns the holder that a delivery number names.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits has 32")]
+pub(crate) const fn holder_of(delivery: u64) -> u32 {
+    (delivery >> 32) as u32
+}
+
+/// Returns how many loans of its holder came before.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+pub(crate) const fn count_of(delivery: u64) -> u32 {
+    delivery as u32
+}

@@ -1,0 +1,17 @@
+//! How does a group's reading go on? The pure half: no disk, no clock, no lock.
+//!
+//! Every change is: decide (`decide`, from the state to an entry), append the entry, apply it
+//! (`state`). Recovery applies the entries that it finds; there is no second way to change what is
+//! stored. Entries state outcomes, never policy, so a later version may decide otherwise and still
+//! read what an earlier one decided.
+
+pub(crate) mod decide;
+mod exceptions;
+mod ranges;
+pub(crate) mod state;
+mod stored;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

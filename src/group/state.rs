@@ -1,0 +1,463 @@
+//! What is the state of a group, and what does an entry change in it? Pure.
+//!
+//! No registry of loans: what lies between floor and head and is neither done nor an exception is on
+//! loan for the first time, to a holder of this opening. A receiver that acks in order touches four
+//! numbers and no map.
+
+use std::time::Duration;
+
+use super::exceptions::{Exception, Exceptions, Life, count_of, holder_of};
+use super::ranges::Ranges;
+use super::stored::{delayed, lent};
+use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
+use crate::format::snapshot::Policy;
+use crate::offset::Offset;
+
+/// How a group treats failures if nobody says otherwise. A limit of 0 is none.
+pub(crate) const DEFAULT_POLICY: Policy = Policy {
+    max_failures: 20,
+    max_losses: 5,
+    retry_first: 1_000,
+    retry_cap: 3_600_000,
+    retry_jitter: 200,
+    synced: false,
+};
+
+/// What both clocks show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Now {
+    pub(crate) mono: Duration,
+    /// Milliseconds since 1970.
+    pub(crate) wall: u64,
+}
+
+/// How many messages are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) floor: u64,
+    pub(crate) head: u64,
+    /// Messages before the head, from the log's beginning on.
+    pub(crate) passed: u64,
+    pub(crate) on_loan: u64,
+    /// Ready, and lent before or delayed until now.
+    pub(crate) ready_again: u64,
+    pub(crate) delayed: u64,
+    /// Of a damaged stretch, all its offsets: nobody knows which of them were messages.
+    pub(crate) dead: u64,
+}
+
+/// The state of a group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(super) floor: u64,
+    pub(super) head: u64,
+    pub(super) passed: u64,
+    pub(super) hint: (u64, u64),
+    pub(super) settled: u64,
+    pub(super) policy: Policy,
+    /// Whose loans may be out for the first time, and the lowest count that still is; the newest
+    /// last. More than one only after a count was used up within one opening.
+    pub(super) holders: Vec<(u32, u32)>,
+    /// The count of the newest holder's next loan.
+    pub(super) count: u64,
+    pub(super) done: Ranges,
+    pub(super) exceptions: Exceptions,
+    /// How many are on loan for the first time and are no exception.
+    pub(super) out_fresh: u64,
+}
+
+impl State {
+    /// Takes a new holder for the loans to come. It must be in a synced snapshot before the first of
+    /// them is recorded, as at an opening: that is how recovery knows whose loans are out.
+    pub(crate) fn begin_holder(&mut self, holder: u32) {
+        debug_assert!(holder != 0 && !self.names_holder(holder));
+        self.holders.push((holder, 0));
+        self.count = 0;
+    }
+
+    /// Tells whether a holder can be mistaken for one that the state names.
+    pub(crate) fn names_holder(&self, holder: u32) -> bool {
+        self.holders.iter().any(|&(id, _)| id == holder)
+            || self.exceptions.iter().any(|(_, one)| {
+                let lent = matches!(one.life, Life::Lent { delivery, .. } if holder_of(delivery) == holder);
+                lent || (one.late != 0 && holder_of(one.late) == holder)
+            })
+    }
+
+    /// Returns where reading goes on, as a hint: segment and position.
+    pub(crate) fn hint(&self) -> (u64, u64) {
+        self.hint
+    }
+
+    /// Changes the hint; it is stored with the next snapshot.
+    pub(crate) fn set_hint(&mut self, hint: (u64, u64)) {
+        self.hint = hint;
+    }
+
+    /// Returns the durable next offset up to which settles of the log are applied.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Says that settles up to there are applied; it is stored with the next snapshot.
+    pub(crate) fn set_settled(&mut self, settled: u64) {
+        self.settled = settled;
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Changes the policy; it is stored with the next snapshot.
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Remembers where a message lies that comes again.
+    pub(crate) fn set_place(&mut self, offset: u64, place: (u64, u64)) {
+        self.exceptions.set_place(offset, place);
+    }
+
+    /// Returns where a message lies that comes again, if that is remembered.
+    pub(crate) fn place(&self, offset: u64) -> Option<(u64, u64)> {
+        let (start, one) = self.exceptions.at(offset)?;
+        one.place.filter(|_| start == offset)
+    }
+
+    /// Makes ready what is due: a matter of memory, nothing to record.
+    pub(crate) fn ripen(&mut self, now: Now) {
+        self.exceptions.ripen(now.mono);
+    }
+
+    pub(crate) fn on_loan(&self) -> u64 {
+        self.out_fresh + self.exceptions.tally().lent
+    }
+
+    pub(crate) fn stats(&self) -> Counts {
+        let tally = self.exceptions.tally();
+        Counts {
+            floor: self.floor,
+            head: self.head,
+            passed: self.passed,
+            on_loan: self.on_loan(),
+            ready_again: tally.ready,
+            delayed: tally.delayed,
+            dead: tally.dead,
+        }
+    }
+
+    /// Changes the state as an entry says. What makes no sense changes nothing.
+    pub(crate) fn apply(&mut self, entry: &Entry, now: Now) {
+        let Some((first, end, messages)) = span_of(entry) else { return };
+        match entry.kind {
+            Kind::Lent => self.apply_lent(entry, first, end, now),
+            Kind::Done | Kind::Discarded => self.mark_done(first, end),
+            Kind::Purged => self.apply_purged(first, end, messages),
+            Kind::Extended => self.apply_extended(entry, first, end, now),
+            Kind::Released => self.change(first, end, |_, one, fresh| {
+                let lent = fresh || matches!(one.life, Life::Lent { .. });
+                if lent {
+                    one.life = Life::Ready;
+                }
+                lent
+            }),
+            Kind::Nacked => self.apply_nacked(entry, first, end, messages, now),
+            Kind::Dead => self.apply_dead(entry, first, end, messages),
+            Kind::Revived => self.change(first, end, |_, one, _| {
+                let dead = matches!(one.life, Life::Dead { .. });
+                if dead {
+                    (one.life, one.failures, one.losses) = (Life::Ready, entry.failures, entry.losses);
+                }
+                dead
+            }),
+            Kind::Seek => self.apply_seek(entry),
+            Kind::HolderGone => self.apply_holder_gone(entry),
+            // A pause and a policy reach the disk with the snapshot of a switch.
+            Kind::Paused | Kind::Policy | Kind::OwnMark => {}
+        }
+    }
+
+    fn apply_lent(&mut self, entry: &Entry, first: u64, end: u64, now: Now) {
+        let lend = |start: u64, one: &mut Exception| {
+            let delivery = entry.delivery.wrapping_add(start.wrapping_sub(entry.offset));
+            one.life = lent(delivery, entry.lease, entry.time, now);
+            one.late = 0;
+        };
+        let ours = self.holders.last().is_some_and(|&(holder, _)| holder == holder_of(entry.delivery));
+        if ours {
+            self.count = self.count.max(u64::from(count_of(entry.delivery)) + (end - first));
+        }
+        if first < self.head {
+            self.change(first, end, |start, one, _| {
+                let alive = !matches!(one.life, Life::Dead { .. });
+                if alive {
+                    lend(start, one);
+                }
+                alive
+            });
+        }
+        if end <= self.head {
+            return;
+        }
+        let start = first.max(self.head);
+        if ours && entry.lease == HELD && start == self.head && self.done.end() <= start {
+            self.head = end;
+            self.passed = self.passed.saturating_add(end - start);
+            self.out_fresh += end - start;
+            return;
+        }
+        for (start, end) in self.enter(start, end, end - start) {
+            if ours && entry.lease == HELD {
+                self.out_fresh += end - start;
+            } else {
+                let mut one = Exception::ready(end);
+                lend(start, &mut one);
+                self.exceptions.put(start, one);
+            }
+        }
+    }
+
+    fn apply_extended(&mut self, entry: &Entry, first: u64, end: u64, now: Now) {
+        self.change(first, end, |start, one, fresh| {
+            let delivery = entry.delivery.wrapping_add(start.wrapping_sub(entry.offset));
+            let this = match one.life {
+                Life::Lent { delivery: out, .. } => out == delivery,
+                _ => fresh && entry.lease != HELD,
+            };
+            if this {
+                one.life = lent(delivery, entry.lease, entry.time, now);
+            }
+            this
+        });
+    }
+
+    fn apply_nacked(&mut self, entry: &Entry, first: u64, end: u64, messages: u64, now: Now) {
+        let error = text_of(entry).and_then(|text| self.exceptions.keep(text));
+        let late = |start: u64| match entry.lease {
+            RAN_OUT => entry.delivery.wrapping_add(start.wrapping_sub(entry.offset)),
+            _ => 0,
+        };
+        let nack = |start: u64, one: &mut Exception| {
+            one.life = delayed(entry.time, now);
+            (one.failures, one.losses) = (entry.failures, entry.losses);
+            one.late = late(start);
+            one.error.clone_from(&error);
+        };
+        self.change(first, end, |start, one, _| {
+            let alive = !matches!(one.life, Life::Dead { .. });
+            if alive {
+                nack(start, one);
+            }
+            alive
+        });
+        self.enter_as(first, end, messages, nack);
+    }
+
+    fn apply_dead(&mut self, entry: &Entry, first: u64, end: u64, messages: u64) {
+        let error = text_of(entry).and_then(|text| self.exceptions.keep(text));
+        let give_up = |_: u64, one: &mut Exception| {
+            one.life = Life::Dead { reason: entry.lease, since: entry.time };
+            // Damage strikes a row of messages with many pasts, and takes none of them away.
+            one.failures = one.failures.max(entry.failures);
+            one.losses = one.losses.max(entry.losses);
+            one.late = 0;
+            if error.is_some() {
+                one.error.clone_from(&error);
+            }
+        };
+        self.change(first, end, |start, one, _| {
+            give_up(start, one);
+            true
+        });
+        self.enter_as(first, end, messages, give_up);
+    }
+
+    fn apply_purged(&mut self, first: u64, end: u64, messages: u64) {
+        self.mark_done(first, end.min(self.head));
+        if end > self.head {
+            for (start, end) in self.enter(first.max(self.head), end, messages) {
+                self.done.insert(start, end);
+            }
+            self.skip_done();
+        }
+    }
+
+    /// The one entry after which old loans must not be told from new ones by where they lie: the
+    /// same message may soon be out for the first time once more. Their numbers are lower.
+    fn apply_seek(&mut self, entry: &Entry) {
+        let More::Range { messages, .. } = entry.more else { return };
+        self.done.clear();
+        self.exceptions = Exceptions::default();
+        (self.floor, self.head, self.passed) = (entry.offset, entry.offset, messages);
+        (self.out_fresh, self.hint) = (0, (0, 0));
+        let (holder, first) = (holder_of(entry.delivery), count_of(entry.delivery));
+        self.holders.drain(..self.holders.len().saturating_sub(1));
+        // Of a holder whose count is used up the entry says nothing: no loan of it may hold any more.
+        self.holders.retain(|&(newest, _)| newest == holder);
+        for newest in &mut self.holders {
+            newest.1 = newest.1.max(first);
+            self.count = self.count.max(newest.1.into());
+        }
+    }
+
+    fn apply_holder_gone(&mut self, entry: &Entry) {
+        let gone = holder_of(entry.delivery);
+        let back = |one: &mut Exception| {
+            one.life = Life::Ready;
+            one.losses = one.losses.saturating_add(entry.losses);
+        };
+        if self.exceptions.held_by(gone).loans > 0 {
+            let held = |one: &Exception| matches!(one.life, Life::Lent { delivery, lease: HELD, .. } if holder_of(delivery) == gone);
+            let rows = self.exceptions.iter().filter(|(_, one)| held(one));
+            for (start, end) in rows.map(|(start, one)| (start, one.end)).collect::<Vec<_>>() {
+                for (start, mut one) in self.exceptions.take(start, end) {
+                    back(&mut one);
+                    self.exceptions.put(start, one);
+                }
+            }
+        }
+        // The holders of one opening end together, and nobody knows whose a fresh loan is.
+        if self.is_of_this_opening(gone) {
+            for (start, end) in self.fresh_within(self.floor, self.head) {
+                let mut one = Exception::ready(end);
+                back(&mut one);
+                self.exceptions.put(start, one);
+            }
+            self.out_fresh = 0;
+            self.holders.clear();
+            self.count = 0;
+        }
+    }
+
+    /// Lets `to` change what lies in `first..end` and is neither done nor ahead of the head, row by
+    /// row; it gets where the row begins and whether it is out for the first time, and returns
+    /// whether it changed something.
+    fn change(&mut self, first: u64, end: u64, mut to: impl FnMut(u64, &mut Exception, bool) -> bool) {
+        let (first, end) = (first.max(self.floor), end.min(self.head));
+        if first >= end {
+            return;
+        }
+        let fresh = self.fresh_within(first, end);
+        for (start, mut one) in self.exceptions.take(first, end) {
+            to(start, &mut one, false);
+            self.exceptions.put(start, one);
+        }
+        for (start, end) in fresh {
+            let mut one = Exception::ready(end);
+            if to(start, &mut one, true) {
+                self.out_fresh -= end - start;
+                self.exceptions.put(start, one);
+            }
+        }
+    }
+
+    /// Returns what of `first..end`, between floor and head, is out for the first time.
+    pub(super) fn fresh_within(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
+        if first >= end {
+            return Vec::new();
+        }
+        let mut rows = self.exceptions.within(first, end).map(|(start, one)| (start, one.end)).peekable();
+        let mut fresh = Vec::new();
+        for (mut from, to) in self.done.gaps(first, end) {
+            while let Some((start, stop)) = rows.next_if(|&(start, _)| start < to) {
+                if from < start {
+                    fresh.push((from, start));
+                }
+                from = from.max(stop);
+            }
+            if from < to {
+                fresh.push((from, to));
+            }
+        }
+        fresh
+    }
+
+    fn mark_done(&mut self, first: u64, end: u64) {
+        let first = first.max(self.floor);
+        if first >= end {
+            return;
+        }
+        let mut known = 0;
+        if !self.exceptions.is_empty() {
+            known = self.exceptions.take(first, end).iter().map(|(start, one)| one.end - start).sum();
+        }
+        let below = end.min(self.head);
+        if first < below {
+            let new = if first > self.floor {
+                self.done.insert(first, below)
+            } else if self.done.is_empty() {
+                self.floor = below;
+                below - first
+            } else {
+                let new = self.done.insert(first, below);
+                self.floor = self.done.absorb(self.floor);
+                new
+            };
+            self.out_fresh -= new - known;
+        }
+        if below < end {
+            self.done.insert(first.max(self.head), end);
+            self.skip_done();
+        }
+    }
+
+    /// Brings head and floor past what is done there.
+    pub(super) fn skip_done(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        if let Some(end) = self.done.end_of(self.head) {
+            self.passed = self.passed.saturating_add(end - self.head);
+            self.head = end;
+        }
+        self.floor = self.done.absorb(self.floor);
+    }
+
+    /// Brings the head past `first..end` with so many messages in it, and past what lies before it:
+    /// those offsets hold no messages. Returns what is not done of it, for the caller to say what has
+    /// become of it.
+    fn enter(&mut self, first: u64, end: u64, messages: u64) -> Vec<(u64, u64)> {
+        if first > self.head {
+            let from = std::mem::replace(&mut self.head, first);
+            // What was done already ahead of the head had been discarded: those were messages.
+            let new = self.done.insert(from, first);
+            self.passed = self.passed.saturating_add(first - from - new);
+            self.skip_done();
+        }
+        let first = self.head.max(first);
+        if first >= end {
+            return Vec::new();
+        }
+        let open = if self.done.end() <= first { vec![(first, end)] } else { self.done.gaps(first, end) };
+        self.head = end;
+        self.passed = self.passed.saturating_add(messages.min(end - first));
+        self.skip_done();
+        open
+    }
+
+    /// Does the same, and makes exceptions of what is not done.
+    fn enter_as(&mut self, first: u64, end: u64, messages: u64, to: impl Fn(u64, &mut Exception)) {
+        if end <= self.head {
+            return;
+        }
+        for (start, end) in self.enter(first.max(self.head), end, messages) {
+            let mut one = Exception::ready(end);
+            to(start, &mut one);
+            self.exceptions.put(start, one);
+        }
+    }
+}
+
+/// Returns the offsets that an entry is about, and how many messages they are; `None` if they are
+/// none.
+fn span_of(entry: &Entry) -> Option<(u64, u64, u64)> {
+    let (first, end, messages) = match entry.more {
+        More::Range { end, messages } if entry.kind != Kind::Seek => (entry.offset, end, messages),
+        _ => (entry.offset, entry.offset.checked_add(1)?, 1),
+    };
+    (first < end && end <= Offset::LIMIT).then_some((first, end, messages))
+}
+
+fn text_of(entry: &Entry) -> Option<&str> {
+    if let More::Text(text) = &entry.more { Some(text) } else { None }
+}

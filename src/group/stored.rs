@@ -1,0 +1,106 @@
+//! How does a group's state become a snapshot, and again a state? Pure.
+
+use std::time::Duration;
+
+use super::exceptions::{Exception, Life};
+use super::state::{Now, State};
+use crate::format::entry::HELD;
+use crate::format::snapshot::{self, Reading, Snapshot};
+use crate::offset::Offset;
+
+/// The longest wait that is taken over from the wall clock: it may have been years off when a due
+/// time was written.
+const LONGEST_WAIT: u64 = 365 * 24 * 3_600 * 1_000;
+
+impl State {
+    /// Takes up the state that was stored. What contradicts itself is left out: `Snapshot::decode`
+    /// refuses it before.
+    pub(crate) fn from_snapshot(stored: &Snapshot, now: Now) -> Self {
+        let Reading { floor, head, passed, hint, holder, first_count, settled } = stored.reading;
+        let mut state = Self { passed, hint, settled, policy: stored.policy, ..Self::default() };
+        state.head = head.min(Offset::LIMIT);
+        state.floor = floor.min(state.head);
+        if holder != 0 {
+            state.holders.push((holder, first_count));
+        }
+        state.count = first_count.into();
+        for &(start, end) in stored.done.iter().filter(|&&(start, end)| start < end && end <= Offset::LIMIT) {
+            state.done.insert(start, end);
+        }
+        state.skip_done();
+        let mut from = state.floor;
+        for one in &stored.exceptions {
+            let gaps = if one.offset < one.end { state.done.gaps(one.offset, one.end) } else { Vec::new() };
+            if one.offset < from || one.end > state.head || gaps != [(one.offset, one.end)] {
+                continue;
+            }
+            from = one.end;
+            let life = match one.state {
+                snapshot::State::Ready => Life::Ready,
+                snapshot::State::Delayed { due } => delayed(due, now),
+                snapshot::State::Lent { delivery, lease, since } => lent(delivery, lease, since, now),
+                snapshot::State::Dead { reason, since } => Life::Dead { reason, since },
+            };
+            let error = (!one.error.is_empty()).then(|| one.error.as_str().into());
+            let (failures, losses, late) = (one.failures, one.losses, one.late);
+            state.exceptions.put(
+                one.offset,
+                Exception { end: one.end, life, failures, losses, late, error, place: None },
+            );
+        }
+        let fresh = state.fresh_within(state.floor, state.head);
+        state.out_fresh = fresh.iter().map(|(start, end)| end - start).sum();
+        state
+    }
+
+    /// Returns all that is to be stored.
+    pub(crate) fn to_snapshot(&self) -> Snapshot {
+        let &Self { floor, head, passed, hint, settled, policy, .. } = self;
+        let (holder, first_count) = self.holders.last().copied().unwrap_or_default();
+        let reading = Reading { floor, head, passed, hint, holder, first_count, settled };
+        let exception = |(offset, one): (u64, &Exception)| snapshot::Exception {
+            offset,
+            end: one.end,
+            state: match one.life {
+                Life::Ready => snapshot::State::Ready,
+                Life::Delayed { due, .. } => snapshot::State::Delayed { due },
+                Life::Lent { delivery, lease, since, .. } => snapshot::State::Lent { delivery, lease, since },
+                Life::Dead { reason, since } => snapshot::State::Dead { reason, since },
+            },
+            failures: one.failures,
+            losses: one.losses,
+            late: one.late,
+            error: one.error.as_deref().unwrap_or_default().to_owned(),
+        };
+        let exceptions = self.exceptions.iter().map(exception).collect();
+        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy }
+    }
+
+    /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
+    /// out now is settled, however that goes.
+    pub(crate) fn snapshot_bound(&self) -> u64 {
+        // Four section heads, the reading, the policy and two lengths come to 127 bytes.
+        const FIXED: u64 = 4 * 8 + 56 + 23 + 2 * 8;
+        const RANGE: u64 = 16;
+        // Offset, end, state (a tag and 20 bytes), counters, late, a length.
+        const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;
+        let loans = self.on_loan();
+        // A loan that ends becomes one exception or splits one range: the exception takes more.
+        let exceptions = (self.exceptions.len() as u64 + loans) * EXCEPTION;
+        FIXED + self.done.len() as u64 * RANGE + exceptions + self.exceptions.texts_bound(loans)
+    }
+}
+
+/// Translates a due time to the clock that cannot jump.
+pub(super) fn delayed(due: u64, now: Now) -> Life {
+    let wait = due.saturating_sub(now.wall).min(LONGEST_WAIT);
+    let at = (wait > 0).then(|| now.mono.saturating_add(Duration::from_millis(wait)));
+    Life::Delayed { due, at }
+}
+
+/// Translates the end of a loan likewise; a wall clock that went back prolongs none.
+pub(super) fn lent(delivery: u64, lease: u32, since: u64, now: Now) -> Life {
+    let left = since.saturating_add(lease.into()).saturating_sub(now.wall).min(lease.into());
+    let ends = (lease != HELD).then(|| now.mono.saturating_add(Duration::from_millis(left)));
+    Life::Lent { delivery, lease, since, ends }
+}

@@ -1,0 +1,110 @@
+//! How does a segment come into being?
+//!
+//! Named, given its length, headed, synced, its folder synced: only then may the manifest name it.
+//! Its number was never used before, its salt is random.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::header::{Features, Fields, Header};
+use crate::format::{PAGE_POSITION, names};
+use crate::storage::{File, Storage, write_all_at};
+
+/// Bytes of one filling write: it sets the size of the page cache's folios, and larger ones make
+/// small writes into them slow.
+pub(crate) const FILL: usize = 64 << 10;
+
+/// A segment that is being made, and which the manifest does not name yet.
+#[derive(Debug)]
+pub(crate) struct Making {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) number: u64,
+    pub(crate) salt: u32,
+    pub(crate) capacity: u64,
+    /// Up to here zeros were written, so that its blocks are written ones.
+    pub(crate) filled: u64,
+    /// Header and name are durable.
+    pub(crate) durable: bool,
+}
+
+/// Makes the file and gives it its length.
+///
+/// # Errors
+/// [`Error::Full`], [`Error::Io`]; what was made until then is removed again.
+pub(crate) fn begin(
+    storage: &dyn Storage,
+    queue: u128,
+    number: u64,
+    capacity: u64,
+    now: u64,
+) -> Result<Making> {
+    let name = names::segment(number);
+    let failed = |doing, error| Error::io(doing, storage.root().join(&name), error);
+    let salt = storage.random().map_err(|error| failed("draw a salt for", error))?;
+    let file = storage.create_new(&name).map_err(|error| failed("create", error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+    let salt = salt as u32;
+    let header = Header {
+        queue,
+        salt,
+        created: now,
+        features: Features::default(),
+        fields: Fields::Segment { number, capacity },
+    };
+    let made = file.allocate(capacity).and_then(|()| write_all_at(&*file, &header.encode(), 0));
+    if let Err(error) = made {
+        // The manifest does not name it: should this fail too, the next opening sweeps it.
+        let _ = storage.remove(&name);
+        return Err(failed("make", error));
+    }
+    Ok(Making { file, number, salt, capacity, filled: PAGE_POSITION, durable: false })
+}
+
+impl Making {
+    /// Writes zeros over up to `bytes` more; tells whether some are left.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Io`].
+    pub(crate) fn fill(&mut self, storage: &dyn Storage, bytes: u64) -> Result<bool> {
+        static ZEROS: [u8; FILL] = [0; FILL];
+        let until = self.capacity.min(self.filled + bytes);
+        while self.filled < until {
+            let count = usize::try_from(until - self.filled).unwrap_or(FILL).min(FILL);
+            write_all_at(&*self.file, &ZEROS[..count], self.filled)
+                .map_err(|error| self.failed(storage, "fill", error))?;
+            self.filled += count as u64;
+        }
+        Ok(self.filled < self.capacity)
+    }
+
+    /// Makes content and length durable.
+    ///
+    /// # Errors
+    /// Any failure is final for this file: it is thrown away.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+        self.file.sync().map_err(|error| self.failed(storage, "sync", error))
+    }
+
+    /// Makes header and name durable, if they are not.
+    ///
+    /// # Errors
+    /// As [`Making::sync`].
+    pub(crate) fn finish(&mut self, storage: &dyn Storage) -> Result<()> {
+        if !self.durable {
+            self.sync(storage)?;
+            storage.sync_dir(names::LOG).map_err(|error| self.failed(storage, "name", error))?;
+            self.durable = true;
+        }
+        Ok(())
+    }
+
+    /// Removes the file again.
+    pub(crate) fn discard(self, storage: &dyn Storage) {
+        // The manifest does not name it: should this fail, the next opening sweeps it.
+        let _ = storage.remove(&names::segment(self.number));
+    }
+
+    fn failed(&self, storage: &dyn Storage, doing: &'static str, error: std::io::Error) -> Error {
+        Error::io(doing, storage.root().join(names::segment(self.number)), error)
+    }
+}

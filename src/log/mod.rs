@@ -1,0 +1,244 @@
+//! Where are the messages, and up to where may they be read?
+//!
+//! The set of segments is an immutable value behind an `Arc`, swapped as a whole: no reader waits
+//! for a writer, and no reader's picture changes under it. What changes without a swap is how far
+//! the active segment may be read, and that only grows (but for a poisoned log, which goes back to
+//! what is durable).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+
+use crate::error::{Error, Result};
+use crate::format::header::{self, Fields, FileKind};
+use crate::format::manifest::{About, SegmentRow};
+use crate::format::{Malformed, PAGE, PAGE_POSITION, names};
+use crate::storage::{Access, File, Storage, read_up_to};
+use crate::wake::Wake;
+
+pub(crate) mod evidence;
+pub(crate) mod make;
+pub(crate) mod reader;
+pub(crate) mod recovery;
+pub(crate) mod roll;
+pub(crate) mod scan;
+pub(crate) mod spare;
+pub(crate) mod writer;
+
+/// A segment that belongs to the queue, as a reader sees it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) salt: u32,
+    pub(crate) base: u64,
+    /// How many messages lie before it, from the log's beginning on.
+    pub(crate) messages_before: u64,
+    /// Up to where it may be read.
+    end: AtomicU64,
+    /// Whether `end` is final.
+    sealed: AtomicBool,
+}
+
+/// The log, as a reader sees it.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) queue: u128,
+    set: RwLock<Arc<Vec<Arc<Segment>>>>,
+    /// The offset behind the last message that may be read.
+    next: AtomicU64,
+    /// How many messages lie before it, from the log's beginning on.
+    messages: AtomicU64,
+    /// How many threads wait for a message, in all groups.
+    sleepers: AtomicUsize,
+    listeners: Mutex<Vec<Weak<dyn Wake>>>,
+    failure: OnceLock<Error>,
+}
+
+/// The end that readers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) position: u64,
+    pub(crate) next: u64,
+    pub(crate) messages: u64,
+}
+
+impl Segment {
+    /// Makes the reader's view of a row of the manifest; of the active one with its end.
+    pub(crate) fn new(row: &SegmentRow, end: u64) -> Self {
+        Self {
+            number: row.number,
+            salt: row.salt,
+            base: row.base,
+            messages_before: row.messages_before,
+            end: AtomicU64::new(end),
+            sealed: AtomicBool::new(row.length != 0),
+        }
+    }
+
+    /// Returns up to where the segment may be read, and whether that is final.
+    pub(crate) fn end(&self) -> (u64, bool) {
+        // In this order: an end read after "sealed" was seen is the last one.
+        let sealed = self.sealed.load(Ordering::Acquire);
+        (self.end.load(Ordering::Acquire), sealed)
+    }
+
+    /// Opens the file for reading. Which contents it has was checked when the queue was opened.
+    pub(crate) fn open(&self, storage: &dyn Storage) -> Result<Arc<dyn File>> {
+        let name = names::segment(self.number);
+        storage.open(&name, Access::Read).map_err(|error| Error::io("open", storage.root().join(name), error))
+    }
+}
+
+impl Log {
+    pub(crate) fn new(storage: Arc<dyn Storage>, queue: u128, set: Vec<Arc<Segment>>, end: End) -> Self {
+        Self {
+            storage,
+            queue,
+            set: RwLock::new(Arc::new(set)),
+            next: AtomicU64::new(end.next),
+            messages: AtomicU64::new(end.messages),
+            sleepers: AtomicUsize::new(0),
+            listeners: Mutex::new(Vec::new()),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Asks that `listener` is woken when the end has moved while somebody sleeps.
+    pub(crate) fn listen(&self, listener: Weak<dyn Wake>) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(listener);
+    }
+
+    /// Says that a thread is about to sleep until a message comes. It looks at [`Log::next`] once
+    /// more after this and before it sleeps: then either it sees the message, or the writer sees it.
+    pub(crate) fn sleep(&self) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes [`Log::sleep`] back.
+    pub(crate) fn awake(&self) {
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Returns the segments there are, in offset order.
+    pub(crate) fn set(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the offset behind the last message that may be read.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many messages were ever there to be read.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Acquire)
+    }
+
+    /// Shows readers a new end in the active segment.
+    fn publish(&self, active: &Segment, end: End) {
+        active.end.store(end.position, Ordering::Release);
+        self.messages.store(end.messages, Ordering::Release);
+        self.next.store(end.next, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.wake();
+        }
+    }
+
+    /// Shows readers what is durable, and that nothing comes behind it.
+    fn stop(&self, active: &Segment, durable: End, why: Error) {
+        // The first failure is the cause of those after it.
+        let _ = self.failure.set(why);
+        self.publish(active, durable);
+    }
+
+    /// Returns why nothing new will come; `None` while all is well.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.get()
+    }
+
+    /// Seals the active segment at its end and shows readers the next one.
+    fn append(&self, sealed: &Segment, end: u64, next: Arc<Segment>) {
+        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
+        let mut longer = Vec::clone(&set);
+        longer.push(next);
+        *set = Arc::new(longer);
+        sealed.end.store(end, Ordering::Release);
+        // Last: who sees it finds the successor in the set.
+        sealed.sealed.store(true, Ordering::Release);
+    }
+
+    /// Returns the path of a segment, for messages.
+    pub(crate) fn path(&self, number: u64) -> std::path::PathBuf {
+        self.storage.root().join(names::segment(number))
+    }
+}
+
+/// Checks that a file is what a row of the manifest says: present, ours, long enough.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Version`], [`Error::Io`].
+pub(crate) fn check(storage: &dyn Storage, queue: u128, row: &SegmentRow, access: Access) -> Result<Checked> {
+    let name = names::segment(row.number);
+    let path = storage.root().join(&name);
+    let refused = |problem: String| Error::Refused { path: path.clone(), problem };
+    let file = match storage.open(&name, access) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(refused("is missing".into()));
+        }
+        other => other.map_err(|error| Error::io("open", &path, error))?,
+    };
+    let io = |error| Error::io("read", &path, error);
+    let mut page = vec![0; PAGE];
+    let got = read_up_to(&*file, &mut page, 0).map_err(io)?;
+    page.truncate(got);
+    let header = match header::decode(FileKind::Segment, &page) {
+        Ok(page) => page.header,
+        Err(Malformed::Newer(problem)) => return Err(Error::Version { path, problem }),
+        Err(problem) => return Err(refused(format!("is not the segment it should be: {problem}"))),
+    };
+    let Fields::Segment { number, capacity } = header.fields else {
+        return Err(refused("is not a segment".into()));
+    };
+    if header.queue != queue {
+        return Err(refused(format!("belongs to another queue ({:032x})", header.queue)));
+    }
+    if number != row.number || header.salt != row.salt {
+        return Err(refused(format!(
+            "is another segment: number {number} with salt {:08x}, expected {} with {:08x}",
+            header.salt, row.number, row.salt
+        )));
+    }
+    let length = file.len().map_err(io)?;
+    let least = if row.length == 0 { capacity } else { row.length };
+    if length < least || capacity < PAGE_POSITION {
+        return Err(refused(format!("is cut short: {length} bytes, expected at least {least}")));
+    }
+    Ok(Checked { file, capacity })
+}
+
+/// A segment whose header was checked.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) file: Arc<dyn File>,
+    /// Bytes of the file.
+    pub(crate) capacity: u64,
+}
+
+/// What the writer knows of the segment it writes.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) capacity: u64,
+    /// Where the next batch goes.
+    pub(crate) position: u64,
+    /// Up to where a sync that has returned made it durable.
+    pub(crate) durable: u64,
+    pub(crate) about: About,
+}

@@ -1,0 +1,434 @@
+//! How is the log read, message by message?
+//!
+//! By positioned reads into blocks that are shared with the messages handed out, and used again when
+//! the last of those is gone. Headers and record tables are checked here, as the cursor passes them;
+//! each record's own checksum is checked by whoever takes it, outside every lock.
+//!
+//! A cursor answers from memory as long as it can ([`Cursor::next_in_memory`]); [`Cursor::fill`]
+//! does the reading, so that it can be done with no lock held.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::scan::{self, Expected, Window};
+use super::{Log, Segment};
+use crate::error::{Error, Result};
+use crate::format::batch::{self, BatchHeader};
+use crate::format::{ALIGNMENT, PAGE_POSITION, checksum};
+use crate::offset::Offset;
+use crate::storage::{File, read_up_to};
+
+/// Bytes of one read.
+const BLOCK: usize = 256 << 10;
+/// How many blocks a cursor keeps an eye on, to use them again.
+const BLOCKS: usize = 4;
+
+/// Bytes of a segment, private to this process.
+#[derive(Debug)]
+pub(crate) struct Block {
+    bytes: Vec<u8>,
+}
+
+/// A segment and a position in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) position: u64,
+}
+
+/// A message, not yet checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) offset: u64,
+    /// Milliseconds since 1970.
+    pub(crate) time: u64,
+    /// Where its batch begins.
+    pub(crate) place: Place,
+    /// Where the record itself begins.
+    pub(crate) position: u64,
+    block: Arc<Block>,
+    record: Range<usize>,
+    checksum: u32,
+    attributes: bool,
+}
+
+impl Message {
+    /// Returns the record's bytes if they pass their checksum.
+    pub(crate) fn record(&self) -> Option<&[u8]> {
+        let bytes = self.block.bytes.get(self.record.clone())?;
+        (checksum(bytes) == self.checksum).then_some(bytes)
+    }
+
+    /// Returns where payload and attributes lie in the block, of a record that passed its checksum.
+    pub(crate) fn parts(&self) -> Option<(Range<usize>, Range<usize>)> {
+        let bytes = self.block.bytes.get(self.record.clone())?;
+        let (list, payload) = batch::split_record(self.attributes, bytes)?;
+        let payload = self.record.end - payload.len()..self.record.end;
+        Some((payload.start - list.len()..payload.start, payload))
+    }
+
+    /// Returns bytes of the block.
+    pub(crate) fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        &self.block.bytes[range.clone()]
+    }
+}
+
+/// What comes next.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Message(Message),
+    /// Messages that cannot be read any more: their header or table is bad.
+    Damaged(Damaged),
+    /// Nothing more, for now.
+    End,
+}
+
+/// A stretch whose messages cannot be told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damaged {
+    pub(crate) place: Place,
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    /// How many messages were in it, at most.
+    pub(crate) messages: u64,
+}
+
+/// A position in the log that moves ahead.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    log: Arc<Log>,
+    current: Option<Current>,
+    /// No message below it is of interest.
+    target: u64,
+    /// Where the messages from `target` on were seen last; tried first.
+    hint: Option<Place>,
+    /// The block that is read from, and where it lies in the segment.
+    block: Arc<Block>,
+    block_at: u64,
+    /// Blocks that messages may still hold.
+    used: Vec<Arc<Block>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    segment: Arc<Segment>,
+    file: Arc<dyn File>,
+    /// Where the next batch begins, or the one that is open.
+    position: u64,
+    /// The lowest base that a batch here can have.
+    expected: u64,
+    batch: Option<Open>,
+}
+
+/// A batch whose records are being passed.
+#[derive(Debug)]
+struct Open {
+    header: BatchHeader,
+    table: Vec<u8>,
+    /// The next record.
+    index: u32,
+    /// Where it begins, counted from the batch.
+    at: u64,
+}
+
+impl Cursor {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        let block = Arc::new(Block { bytes: Vec::new() });
+        Self { log, current: None, target: 0, hint: None, block, block_at: 0, used: Vec::new() }
+    }
+
+    /// Goes to the first message at or behind `target`; `hint` is where it may lie. Reads nothing.
+    pub(crate) fn seek(&mut self, target: u64, hint: Option<Place>) {
+        self.target = target;
+        let behind = self.current.as_ref().is_none_or(|current| {
+            let passed = current.batch.as_ref().map_or(current.expected, |open| open.offset());
+            passed > target
+        });
+        // A cursor that is before the target walks on; one that is behind it starts anew.
+        if behind {
+            self.current = None;
+            self.hint = hint;
+        }
+    }
+
+    /// Returns where the cursor is: a batch at or before what it returns next.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let current = self.current.as_ref()?;
+        Some(Place { segment: current.segment.number, position: current.position })
+    }
+
+    /// Returns the next step if it is in memory; `None` if [`Cursor::fill`] must read first.
+    pub(crate) fn next_in_memory(&mut self) -> Option<Step> {
+        loop {
+            let current = self.current.as_mut()?;
+            let Some(open) = &mut current.batch else {
+                let (end, sealed) = current.segment.end();
+                if current.position >= end {
+                    if sealed {
+                        return None;
+                    }
+                    return Some(Step::End);
+                }
+                let header = header_in(&self.block, self.block_at, current, end)?;
+                if header.end() <= self.target {
+                    current.position += header.length();
+                    current.expected = header.end();
+                    continue;
+                }
+                let table = if header.records == 1 {
+                    Vec::new()
+                } else {
+                    let from = current.position + batch::HEADER as u64;
+                    let table = slice(&self.block, self.block_at, from, header.table())?;
+                    if !header.table_is_good(table) {
+                        return None;
+                    }
+                    table.to_vec()
+                };
+                current.batch = Some(Open::new(header, table));
+                continue;
+            };
+            let (length, checksum) = open.header.row(&open.table, open.index);
+            let settles = open.header.settles() && open.index == 0;
+            let skipped = settles || open.offset() < self.target;
+            if skipped {
+                open.pass(length);
+            } else {
+                let at = current.position + open.at;
+                let start = usize::try_from(at.checked_sub(self.block_at)?).ok()?;
+                let record = start..start + length as usize;
+                if record.end > self.block.bytes.len() {
+                    return None;
+                }
+                let message = Message {
+                    offset: open.offset(),
+                    time: open.header.time,
+                    place: Place { segment: current.segment.number, position: current.position },
+                    position: at,
+                    block: self.block.clone(),
+                    record,
+                    checksum,
+                    attributes: open.header.attributes(),
+                };
+                open.pass(length);
+                self.target = message.offset + 1;
+                current.close_batch();
+                return Some(Step::Message(message));
+            }
+            current.close_batch();
+        }
+    }
+
+    /// Reads what [`Cursor::next_in_memory`] lacks; returns a step where reading settles it.
+    ///
+    /// # Errors
+    /// When the disk refuses. The cursor stays where it is.
+    pub(crate) fn fill(&mut self) -> Result<Option<Step>> {
+        if self.current.is_none() && !self.start()? {
+            return Ok(Some(Step::End));
+        }
+        let Some(current) = &self.current else { return Ok(None) };
+        let (end, sealed) = current.segment.end();
+        let position = current.position;
+        if let Some(open) = &current.batch {
+            let (length, _) = open.header.row(&open.table, open.index);
+            self.read(position + open.at, length as usize, end)?;
+            return Ok(None);
+        }
+        if position >= end {
+            return if sealed { self.next_segment() } else { Ok(Some(Step::End)) };
+        }
+        self.read(position, batch::HEADER, end)?;
+        let Some(header) = self.header(end) else { return self.damaged() };
+        let table = position + batch::HEADER as u64;
+        if slice(&self.block, self.block_at, table, header.table()).is_none() {
+            self.read(position, batch::HEADER + header.table(), end)?;
+        }
+        let table = slice(&self.block, self.block_at, table, header.table());
+        if header.end() <= self.target || table.is_some_and(|table| header.table_is_good(table)) {
+            return Ok(None);
+        }
+        Ok(Some(self.pass_bad_table(&header)))
+    }
+
+    fn header(&self, end: u64) -> Option<BatchHeader> {
+        header_in(&self.block, self.block_at, self.current.as_ref()?, end)
+    }
+
+    /// Reads at least `length` bytes from `from` on, and more where there are more.
+    fn read(&mut self, from: u64, length: usize, end: u64) -> Result<()> {
+        let Some((file, number)) = self.current.as_ref().map(|at| (at.file.clone(), at.segment.number))
+        else {
+            return Ok(());
+        };
+        let there = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+        // Lengths come from checked headers that end within the segment's promised end.
+        let count = length.max(BLOCK).min(there.max(length));
+        let mut fresh = self.free_block();
+        let bytes = match Arc::get_mut(&mut fresh) {
+            Some(block) => &mut block.bytes,
+            None => return Ok(()),
+        };
+        bytes.resize(count, 0);
+        let got = read_up_to(&*file, bytes, from)
+            .map_err(|error| Error::io("read", self.log.path(number), error))?;
+        bytes.truncate(got);
+        let old = std::mem::replace(&mut self.block, fresh);
+        self.block_at = from;
+        if self.used.len() == BLOCKS {
+            self.used.remove(0);
+        }
+        self.used.push(old);
+        if got < length {
+            let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(Error::io("read", self.log.path(number), source));
+        }
+        Ok(())
+    }
+
+    /// Returns a block that nobody holds.
+    fn free_block(&mut self) -> Arc<Block> {
+        let free = self.used.iter().position(|block| Arc::strong_count(block) == 1);
+        free.map_or_else(|| Arc::new(Block { bytes: Vec::new() }), |index| self.used.swap_remove(index))
+    }
+
+    /// Passes a batch whose header is good, so its offsets are known, but not which record is which.
+    fn pass_bad_table(&mut self, header: &BatchHeader) -> Step {
+        let first = header.base.max(self.target);
+        let mut place = Place { segment: 0, position: 0 };
+        if let Some(current) = &mut self.current {
+            place = Place { segment: current.segment.number, position: current.position };
+            current.position += header.length();
+            current.expected = header.end();
+        }
+        self.target = header.end();
+        Step::Damaged(Damaged { place, first, end: header.end(), messages: header.end() - first })
+    }
+
+    /// Passes bytes in which no header counts, to the next one that does.
+    fn damaged(&mut self) -> Result<Option<Step>> {
+        let set = self.log.set();
+        let Some(current) = &mut self.current else { return Ok(None) };
+        let (end, sealed) = current.segment.end();
+        let path = self.log.path(current.segment.number);
+        let first = current.expected;
+        let expected =
+            Expected { salt: current.segment.salt, base: first, reserved: Offset::LIMIT, limit: end };
+        let mut window = Window::new(current.file.clone());
+        let found = scan::next_header(&mut window, current.position + ALIGNMENT, &expected);
+        let place = Place { segment: current.segment.number, position: current.position };
+        let (position, behind) = match scan::read_error(path, found)? {
+            Some((at, header)) => (at, header.base),
+            None if sealed => {
+                let next = set.iter().find(|segment| segment.base > current.segment.base);
+                (end, next.map_or(self.log.next(), |next| next.base))
+            }
+            None => (end, self.log.next()),
+        };
+        current.position = position;
+        current.expected = behind;
+        let from = first.max(self.target);
+        if behind <= from {
+            return Ok(None);
+        }
+        self.target = behind;
+        Ok(Some(Step::Damaged(Damaged { place, first: from, end: behind, messages: behind - from })))
+    }
+
+    /// Finds the segment of the target; `false` if there is none.
+    fn start(&mut self) -> Result<bool> {
+        let set = self.log.set();
+        let index = set.partition_point(|segment| segment.base <= self.target).saturating_sub(1);
+        let Some(segment) = set.get(index) else { return Ok(false) };
+        self.enter(segment.clone())?;
+        self.use_hint()?;
+        Ok(true)
+    }
+
+    fn enter(&mut self, segment: Arc<Segment>) -> Result<()> {
+        let file = segment.open(&*self.log.storage)?;
+        self.block = Arc::new(Block { bytes: Vec::new() });
+        let expected = segment.base;
+        self.current = Some(Current { segment, file, position: PAGE_POSITION, expected, batch: None });
+        Ok(())
+    }
+
+    /// Starts at the hint, if a batch at or before the target begins there.
+    fn use_hint(&mut self) -> Result<()> {
+        let Some(hint) = self.hint.take() else { return Ok(()) };
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let (end, _) = current.segment.end();
+        let fits = hint.segment == current.segment.number
+            && hint.position.is_multiple_of(ALIGNMENT)
+            && (PAGE_POSITION..end).contains(&hint.position);
+        if !fits {
+            return Ok(());
+        }
+        let expected = Expected {
+            salt: current.segment.salt,
+            base: current.expected,
+            reserved: Offset::LIMIT,
+            limit: end,
+        };
+        let mut window = Window::new(current.file.clone());
+        let header = scan::header(&mut window, hint.position, &expected);
+        let header = scan::read_error(self.log.path(current.segment.number), header)?;
+        if let Some(header) = header.filter(|header| header.base <= self.target) {
+            current.position = hint.position;
+            current.expected = header.base;
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next segment.
+    fn next_segment(&mut self) -> Result<Option<Step>> {
+        let set = self.log.set();
+        let Some(current) = &self.current else { return Ok(None) };
+        let number = current.segment.number;
+        let here = set.iter().position(|segment| segment.number == number);
+        let Some(next) = here.and_then(|index| set.get(index + 1)) else { return Ok(Some(Step::End)) };
+        self.enter(next.clone())?;
+        Ok(None)
+    }
+}
+
+impl Current {
+    /// Leaves the open batch when its last record was passed.
+    fn close_batch(&mut self) {
+        if let Some(open) = self.batch.take_if(|open| open.index == open.header.records) {
+            self.position += open.header.length();
+            self.expected = open.header.end();
+        }
+    }
+}
+
+impl Open {
+    fn new(header: BatchHeader, table: Vec<u8>) -> Self {
+        let at = (batch::HEADER + header.table()) as u64;
+        Self { header, table, index: 0, at }
+    }
+
+    /// Returns the offset of the next record.
+    fn offset(&self) -> u64 {
+        let settles = u64::from(self.header.settles());
+        self.header.base + u64::from(self.index).saturating_sub(settles)
+    }
+
+    fn pass(&mut self, length: u32) {
+        self.index += 1;
+        self.at += u64::from(length);
+    }
+}
+
+/// Returns bytes of the segment that are in the block.
+fn slice(block: &Block, block_at: u64, from: u64, length: usize) -> Option<&[u8]> {
+    let start = usize::try_from(from.checked_sub(block_at)?).ok()?;
+    block.bytes.get(start..start.checked_add(length)?)
+}
+
+/// Returns the header at the current position, if it is in the block and counts.
+fn header_in(block: &Block, block_at: u64, current: &Current, end: u64) -> Option<BatchHeader> {
+    let bytes = slice(block, block_at, current.position, batch::HEADER)?;
+    BatchHeader::decode(bytes, current.segment.salt, current.position)
+        .filter(|header| header.base >= current.expected && current.position + header.length() <= end)
+}

@@ -1,0 +1,86 @@
+//! How does the log go on in the next segment?
+//!
+//! 1. the next segment is there: headed, synced, its name synced
+//! 2. the old segment is synced
+//! 3. the manifest's slot seals the old one and names the new one, synced
+//! 4. readers are shown the new one; the first batch goes there
+//!
+//! Stopped before 3, the old segment is the active one and the new file a leftover; after it, the
+//! new one is active and empty.
+
+use std::sync::Arc;
+
+use super::writer::Writer;
+use super::{Active, End, Segment};
+use crate::error::{Error, Result};
+use crate::format::manifest::{About, LogMark, SegmentRow};
+use crate::format::{PAGE_POSITION, round_up};
+
+impl Writer {
+    /// Starts the next segment, with room for at least `length` bytes of batches.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and [`Error::Io`]: nothing changed, the next push tries again.
+    /// [`Error::Poisoned`].
+    pub(super) fn roll(&mut self, length: u64) -> Result<()> {
+        let storage = self.log.storage.clone();
+        let now = self.clock.wall();
+        let least = round_up(PAGE_POSITION + length, PAGE_POSITION);
+        let capacity = next_capacity(self.active.capacity, self.segment_bytes);
+        let made = self.spare.take(&*storage, self.log.queue, capacity, least, now)?;
+        self.sync()?;
+        let row = SegmentRow {
+            number: made.number,
+            base: self.next,
+            messages_before: self.messages,
+            length: 0,
+            about: About::default(),
+            salt: made.salt,
+            rewritten: false,
+        };
+        let mark = LogMark {
+            segment: made.number,
+            position: PAGE_POSITION,
+            next: self.next,
+            messages: self.messages,
+            reserved: self.reserved,
+            closed: false,
+        };
+        let (sealed_length, about) = (self.active.position, self.active.about);
+        let updated = self.manifest.update(|slot| {
+            if let Some(sealed) = slot.segments.last_mut() {
+                sealed.length = sealed_length;
+                sealed.about = about;
+            }
+            slot.segments.push(row);
+            slot.log = mark;
+        });
+        match updated {
+            Ok(()) => {}
+            // The slot may name the new segment, or not: its file stays, the next opening knows.
+            Err(error @ Error::Poisoned { .. }) => return Err(self.poison(error)),
+            Err(error) => {
+                made.discard(&*storage);
+                return Err(error);
+            }
+        }
+        let segment = Arc::new(Segment::new(&row, PAGE_POSITION));
+        let active = Active {
+            segment: segment.clone(),
+            file: made.file,
+            capacity: made.capacity,
+            position: PAGE_POSITION,
+            durable: PAGE_POSITION,
+            about: About::default(),
+        };
+        let sealed = std::mem::replace(&mut self.active, active);
+        self.durable = End { position: PAGE_POSITION, next: self.next, messages: self.messages };
+        self.log.append(&sealed.segment, sealed.position, segment);
+        Ok(())
+    }
+}
+
+/// Returns how long the next segment is: they double until they are full-grown.
+pub(crate) fn next_capacity(capacity: u64, full: u64) -> u64 {
+    (capacity * 2).min(full).max(PAGE_POSITION * 2)
+}

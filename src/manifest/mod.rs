@@ -1,0 +1,168 @@
+//! What belongs to the queue, and how does that change in one step?
+//!
+//! Every change of the set (a roll, a group's birth and end, how far the log was known durable) is
+//! one write of the next slot, in place, both copies, and one sync. Slots are written under one
+//! lock, held over the write: a second change must build on the first.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::format::header::{self, Features, Fields, FileKind, Header};
+use crate::format::manifest::{Slot, position};
+use crate::format::{PAGE, PAGE_POSITION, names};
+use crate::storage::{Access, File, Storage, write_all_at};
+
+mod load;
+
+pub(crate) use load::{Found, load, look};
+
+/// Bytes of one copy of a slot in a new manifest.
+const FIRST_SLOT: u64 = 4096;
+
+/// The open manifest.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    storage: Arc<dyn Storage>,
+    /// The identity of the queue.
+    pub(crate) queue: u128,
+    /// Milliseconds since 1970.
+    created: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Arc<dyn File>,
+    slot_bytes: u64,
+    slot: Slot,
+    /// The failure after which nothing is written any more.
+    poisoned: Option<Error>,
+}
+
+impl Manifest {
+    /// Writes the manifest of a new queue: the last step of its birth.
+    ///
+    /// # Errors
+    /// When the disk refuses; the queue is then not born.
+    pub(crate) fn create(storage: &Arc<dyn Storage>, queue: u128, created: u64, slot: Slot) -> Result<()> {
+        let (file, _) = write_new(storage, queue, created, &slot, FIRST_SLOT)?;
+        drop(file);
+        storage
+            .rename(names::MANIFEST_NEW, names::MANIFEST)
+            .and_then(|()| storage.sync_dir(""))
+            .and_then(|()| storage.sync_parent())
+            .map_err(|error| Error::io("name the manifest", storage.root().join(names::MANIFEST), error))
+    }
+
+    /// Returns the slot that holds.
+    pub(crate) fn slot(&self) -> Slot {
+        self.lock().slot.clone()
+    }
+
+    /// Changes the slot and makes it durable before it returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when the manifest had to grow and could not: nothing changed. Any other
+    /// failure poisons: it is not known which slot holds, and the next opening finds out.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Slot)) -> Result<()> {
+        let mut state = self.lock();
+        if let Some(poison) = &state.poisoned {
+            return Err(poison.clone());
+        }
+        let mut slot = state.slot.clone();
+        change(&mut slot);
+        slot.sequence += 1;
+        let written = match slot.encode(self.queue, state.slot_bytes) {
+            Some(bytes) => self.write_in_place(&state, slot.sequence, &bytes),
+            None => self.grow(&mut state, &slot),
+        };
+        match written {
+            Ok(()) => state.slot = slot,
+            Err(Failure::NothingChanged(error)) => return Err(error),
+            Err(Failure::Final(error)) => {
+                let path = self.storage.root().join(names::MANIFEST);
+                let poison = Error::Poisoned { path, cause: error.to_string() };
+                state.poisoned = Some(poison.clone());
+                return Err(poison);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_in_place(&self, state: &State, sequence: u64, bytes: &[u8]) -> Result<(), Failure> {
+        write_all_at(&*state.file, bytes, position(sequence, 0, state.slot_bytes))
+            .and_then(|()| state.file.sync())
+            .map_err(|error| Failure::Final(self.error("write", error)))
+    }
+
+    /// Writes a larger manifest beside the old one and renames it into place. Until the rename
+    /// nothing has changed; from then on it is not known what a crash would leave.
+    fn grow(&self, state: &mut State, slot: &Slot) -> Result<(), Failure> {
+        let mut slot_bytes = state.slot_bytes * 2;
+        while slot.encode(self.queue, slot_bytes).is_none() {
+            slot_bytes *= 2;
+        }
+        // What an earlier attempt left is ours alone: the manifest does not name it.
+        match self.storage.remove(names::MANIFEST_NEW) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::NothingChanged(self.error("clear the way for", error)));
+            }
+            _ => {}
+        }
+        let (file, _) = write_new(&self.storage, self.queue, self.created, slot, slot_bytes)
+            .map_err(Failure::NothingChanged)?;
+        self.storage
+            .rename(names::MANIFEST_NEW, names::MANIFEST)
+            .and_then(|()| self.storage.sync_dir(""))
+            .map_err(|error| Failure::Final(self.error("rename", error)))?;
+        state.file = file;
+        state.slot_bytes = slot_bytes;
+        Ok(())
+    }
+
+    fn error(&self, doing: &'static str, error: std::io::Error) -> Error {
+        Error::io(doing, self.storage.root().join(names::MANIFEST), error)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a change failed.
+enum Failure {
+    NothingChanged(Error),
+    Final(Error),
+}
+
+/// Writes and syncs a whole manifest under its temporary name.
+fn write_new(
+    storage: &Arc<dyn Storage>,
+    queue: u128,
+    created: u64,
+    slot: &Slot,
+    slot_bytes: u64,
+) -> Result<(Arc<dyn File>, u64)> {
+    let path = || storage.root().join(names::MANIFEST_NEW);
+    let header = Header {
+        queue,
+        salt: 0,
+        created,
+        features: Features::default(),
+        fields: Fields::Manifest { slot: slot_bytes },
+    };
+    let mut bytes = header.encode();
+    let slots = slot.encode(queue, slot_bytes).ok_or_else(|| Error::Invalid {
+        what: "a new queue's manifest does not fit its first slot".into(),
+    })?;
+    let at = usize::try_from(position(slot.sequence, 0, slot_bytes)).unwrap_or(PAGE);
+    bytes.resize(at, 0);
+    bytes.extend_from_slice(&slots);
+    let full = PAGE_POSITION + 4 * slot_bytes;
+    bytes.resize(usize::try_from(full).unwrap_or(bytes.len()), 0);
+    let file = storage.create_new(names::MANIFEST_NEW).map_err(|error| Error::io("create", path(), error))?;
+    write_all_at(&*file, &bytes, 0)
+        .and_then(|()| file.sync())
+        .map_err(|error| Error::io("write", path(), error))?;
+    Ok((file, slot_bytes))
+}

@@ -1,0 +1,46 @@
+//! What can a user choose?
+
+use std::time::Duration;
+
+/// When a push or an ack counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// On stable storage before the call returns: survives a power cut.
+    #[default]
+    Synced,
+    /// Handed to the kernel before the call returns: survives a killed process, not a power cut.
+    Buffered,
+}
+
+/// The sizes and times of a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) create: bool,
+    pub(crate) durability: Durability,
+    /// Bytes of a full-grown segment.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of the longest message.
+    pub(crate) max_message_bytes: u64,
+    pub(crate) lock_timeout: Duration,
+    /// Whether the queue may use threads of its own.
+    pub(crate) threads: bool,
+    /// Whether offset files may be mapped.
+    pub(crate) mappings: bool,
+}
+
+/// Bytes of the smallest segment, the one that a queue is born with.
+pub(crate) const FIRST_SEGMENT: u64 = 1 << 20;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            create: true,
+            durability: Durability::Synced,
+            segment_bytes: 64 << 20,
+            max_message_bytes: 64 << 20,
+            lock_timeout: Duration::ZERO,
+            threads: true,
+            mappings: true,
+        }
+    }
+}
