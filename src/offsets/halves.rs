@@ -242,10 +242,8 @@ impl Half {
     fn grow(&mut self, least: u64, wished: u64) -> Result<()> {
         let mut full = None;
         // What the file has already, from a growth that was cut short, comes before a small growth.
-        let there = |half: &Self| Ok(whole_pages(half.len()?));
-        let targets: [&dyn Fn(&Self) -> Result<u64>; 3] = [&|_| Ok(wished), &there, &|_| Ok(least)];
-        for target in targets {
-            let target = target(self)?;
+        let there = whole_pages(self.len()?);
+        for target in [wished, there, least] {
             if target < least {
                 continue;
             }

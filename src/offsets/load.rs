@@ -17,7 +17,7 @@ use crate::format::{Malformed, PAGE_POSITION, names};
 use crate::storage::{Access, File, SECTOR, Storage, read_exact_at};
 
 /// How often one who looks starts over when a switch comes in between.
-const LOOKS: usize = 20;
+const LOOKS: usize = 100;
 
 /// A group as its files tell it, and the files.
 #[derive(Debug)]
@@ -85,10 +85,16 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> R
     for _ in 1..LOOKS {
         let found = survey.find(&pages);
         let after = survey.pages()?;
-        if pages == after {
+        // What was read is one moment's if nobody began to overwrite that half meanwhile; what was
+        // not found is not there if nobody switched.
+        let header = |page: &Read| page.as_ref().ok().map(|page| page.header.clone());
+        let stayed = match &found {
+            Ok(found) => header(&after[found.holds]).as_ref() == Some(&found.header),
+            Err(_) => pages == after,
+        };
+        if stayed {
             return found.map(Found::looked);
         }
-        // A switch came in between: what was read may be of two generations.
         pages = after;
     }
     survey.find(&pages).map(Found::looked)

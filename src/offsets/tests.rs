@@ -56,12 +56,14 @@ fn birth(storage: &Arc<dyn Storage>) -> Result<()> {
 fn counted(count: u64, ballast: usize) -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.reading.floor = count;
-    snapshot.reading.head = count;
+    snapshot.reading.head = count + ballast as u64;
     snapshot.exceptions.extend((0..ballast as u64).map(|index| Exception {
         offset: count + index,
+        end: count + index + 1,
         state: State::Ready,
         failures: 1,
         losses: 0,
+        late: 0,
         error: "no route to host ".repeat(6),
     }));
     snapshot

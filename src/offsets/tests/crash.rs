@@ -71,7 +71,13 @@ fn walk_through(plant: Plant, seeds: u64) -> Result<u64, String> {
             check(&disk.crash(seed), &run, run.synced, manifest)
                 .map_err(|error| format!("crash after {ops} operations, seed {seed}: {error}"))?;
         }
-        check(&disk.kill(), &run, run.written, run.generation)
+        // What a killed process wrote is durable once the next one has told anybody.
+        let killed = disk.kill();
+        let found = reopen(&killed, run.generation);
+        if found != reopen(&killed.crash(0), run.generation) {
+            return Err(format!("kill after {ops} operations: a crash took what was found, {found:?}"));
+        }
+        check(&killed, &run, run.written, run.generation)
             .map_err(|error| format!("kill after {ops} operations: {error}"))?;
     }
     unreachable!("every script ends")
@@ -188,6 +194,7 @@ fn a_growth_that_was_cut_short_does_not_keep_a_full_disk_from_opening() {
             for act in [Switch(0, 300 << 10, mapped), Append(5), Sync] {
                 next.act(act).unwrap();
             }
+            assert!(next.track.unwrap().room() > 60 << 10, "{ops} operations, seed {seed}");
             assert_eq!(reopen(&left.crash(seed), next.generation), Ok(10), "{ops} operations, seed {seed}");
         }
         if done {
@@ -203,10 +210,16 @@ fn one_who_looks_sees_some_moment_of_a_group_that_switches() {
     let mut run = Run::open(&disk, 1).unwrap();
     run.act(Switch(0, 0, false)).unwrap();
 
+    let (looks, looked) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
         for round in 0..300 {
             for act in [Append(3), Sync, Switch(round % 3, 0, round % 2 == 0)] {
                 run.act(act).unwrap();
+            }
+            // Never so fast that one who looks could not see a thing.
+            if round % 3 == 2 {
+                looked.recv().unwrap();
+                while looked.try_recv().is_ok() {}
             }
         }
     });
@@ -216,6 +229,8 @@ fn one_who_looks_sees_some_moment_of_a_group_that_switches() {
         let found = count(&looked.snapshot, &looked.entries).unwrap();
         assert!(found >= last, "{found} after {last}");
         last = found;
+        // The last look finds nobody to tell.
+        let _ = looks.send(());
     }
 
     writer.join().unwrap();

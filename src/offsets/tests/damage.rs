@@ -147,6 +147,22 @@ fn both_copies_of_a_header_gone_are_damage() {
 }
 
 #[test]
+fn what_the_manifest_knows_is_never_forgotten_for_an_older_half() {
+    let (disk, [holds, other], _) = settled();
+    // Nothing but the manifest tells that the half which cannot be read was in use.
+    for at in COPIES {
+        disk.flip(&holds, (at as u64 + 70) * 8);
+    }
+    for at in SUPERSEDED {
+        disk.flip(&other, at as u64 * 8);
+    }
+
+    let loaded = load(&storage(&disk), QUEUE, &row(3));
+
+    assert!(matches!(loaded, Err(Error::Damaged { path, .. }) if path.ends_with(&holds)));
+}
+
+#[test]
 fn a_bad_sector_in_a_header_page_is_told_once() {
     let (disk, [holds, _], _) = settled();
     disk.flip(&holds, 80);

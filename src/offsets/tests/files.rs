@@ -141,15 +141,16 @@ fn older_files_that_were_put_back_are_refused() {
         states.push(bytes(&disk.crash(0)));
     }
     let now = states.last().unwrap().clone();
-    let with = |first: &[u8], second: &[u8]| {
+    let with_row = |generation: u64, first: &[u8], second: &[u8]| {
         let left = disk.crash(0);
         left.write_file(HALVES[0], first);
         left.write_file(HALVES[1], second);
         let before = bytes(&left);
-        let found = load(&storage(&left), QUEUE, &row(5)).map(|_| ());
+        let found = load(&storage(&left), QUEUE, &row(generation)).map(|_| ());
         assert!(found.is_ok() || bytes(&left) == before, "a refusal changed something");
         found
     };
+    let with = |first: &[u8], second: &[u8]| with_row(5, first, second);
 
     assert!(with(&now[0], &now[1]).is_ok());
     for old in &states[..3] {
@@ -162,6 +163,8 @@ fn older_files_that_were_put_back_are_refused() {
     refused(with(&now[0], &states[1][1]), 1, "older file");
     // This one lacks only its `superseded`, as after a crash; the half that holds proves itself.
     assert!(with(&now[0], &states[2][1]).is_ok());
+    // A newest half that the manifest does not know yet, over one that it has forgotten.
+    refused(with_row(4, &now[0], &states[0][1]), 1, "older file");
     // The same file twice.
     assert!(matches!(with(&now[0], &now[0]), Err(Error::Refused { .. })));
 }
