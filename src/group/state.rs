@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(super) hint: (u64, u64),
     pub(super) settled: u64,
     pub(super) policy: Policy,
+    /// Sections of a snapshot that a later version wrote: kept.
+    pub(super) unknown: Vec<(u32, Vec<u8>)>,
     /// Whose loans may be out for the first time, and the lowest count that still is; the newest
     /// last. More than one only after a count was used up within one opening.
     pub(super) holders: Vec<(u32, u32)>,

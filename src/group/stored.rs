@@ -17,7 +17,8 @@ impl State {
     /// refuses it before.
     pub(crate) fn from_snapshot(stored: &Snapshot, now: Now) -> Self {
         let Reading { floor, head, passed, hint, holder, first_count, settled } = stored.reading;
-        let mut state = Self { passed, hint, settled, policy: stored.policy, ..Self::default() };
+        let unknown = stored.unknown.clone();
+        let mut state = Self { passed, hint, settled, policy: stored.policy, unknown, ..Self::default() };
         state.head = head.min(Offset::LIMIT);
         state.floor = floor.min(state.head);
         if holder != 0 {
@@ -73,7 +74,8 @@ impl State {
             error: one.error.as_deref().unwrap_or_default().to_owned(),
         };
         let exceptions = self.exceptions.iter().map(exception).collect();
-        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy }
+        let unknown = self.unknown.clone();
+        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy, unknown }
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
@@ -85,9 +87,14 @@ impl State {
         // Offset, end, state (a tag and 20 bytes), counters, late, a length.
         const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;
         let loans = self.on_loan();
-        // A loan that ends becomes one exception or splits one range: the exception takes more.
-        let exceptions = (self.exceptions.len() as u64 + loans) * EXCEPTION;
-        FIXED + self.done.len() as u64 * RANGE + exceptions + self.exceptions.texts_bound(loans)
+        // A loan that ends becomes one exception or splits a row or range: an exception takes more. A
+        // late ack splits a row too.
+        let ends = loans + self.exceptions.tally().late;
+        let exceptions = (self.exceptions.len() as u64 + ends) * EXCEPTION;
+        // What a later version left in the snapshot is kept, each with a section head.
+        let unknown: u64 = self.unknown.iter().map(|(_, bytes)| 8 + bytes.len() as u64).sum();
+        let texts = self.exceptions.texts_bound(loans);
+        FIXED + self.done.len() as u64 * RANGE + exceptions + texts + unknown
     }
 }
 
