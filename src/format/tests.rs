@@ -286,9 +286,11 @@ fn a_section_that_reaches_beyond_its_end_is_damage() {
 fn snapshot_of(done: Vec<(u64, u64)>, offsets: &[u64]) -> Snapshot {
     let exception = |&offset: &u64| Exception {
         offset,
+        end: offset + 1,
         state: State::Dead { reason: 1, since: 2 },
         failures: 1,
         losses: 0,
+        late: 0,
         error: "no".into(),
     };
     let reading = Reading { floor: 10, head: 20, ..Reading::default() };
