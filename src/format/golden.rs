@@ -138,8 +138,10 @@ fn manifest(slots: &[Slot; 2]) -> Vec<u8> {
 }
 
 fn snapshots() -> [Snapshot; 2] {
-    let exception =
-        |offset, state, error: &str| Exception { offset, state, failures: 1, losses: 2, error: error.into() };
+    let exception = |offset, state, error: &str| {
+        let end = offset + 1;
+        Exception { offset, end, state, failures: 1, losses: 2, late: 0, error: error.into() }
+    };
     let policy = Policy {
         max_failures: 20,
         max_losses: 5,

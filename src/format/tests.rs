@@ -286,9 +286,11 @@ fn a_section_that_reaches_beyond_its_end_is_damage() {
 fn snapshot_of(done: Vec<(u64, u64)>, offsets: &[u64]) -> Snapshot {
     let exception = |&offset: &u64| Exception {
         offset,
+        end: offset + 1,
         state: State::Dead { reason: 1, since: 2 },
         failures: 1,
         losses: 0,
+        late: 0,
         error: "no".into(),
     };
     let reading = Reading { floor: 10, head: 20, ..Reading::default() };
@@ -313,7 +315,7 @@ fn every_flipped_bit_of_a_packed_snapshot_is_noticed() {
 
 #[test]
 fn a_snapshot_that_contradicts_itself_is_refused() {
-    let good = snapshot_of(vec![(11, 12), (13, 15)], &[10, 12, Offset::LIMIT - 1]);
+    let good = snapshot_of(vec![(11, 12), (13, 15)], &[10, 12, 19]);
     let bad = [
         snapshot_of(vec![(10, 12)], &[]),
         snapshot_of(vec![(12, 12)], &[]),
@@ -324,6 +326,10 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
         snapshot_of(vec![], &[11, 11]),
         snapshot_of(vec![], &[12, 11]),
         snapshot_of(vec![], &[Offset::LIMIT]),
+        // Not below the head, done too, and a range that reaches across the head.
+        snapshot_of(vec![], &[20]),
+        snapshot_of(vec![(11, 13)], &[12]),
+        snapshot_of(vec![(19, 22)], &[]),
     ];
 
     assert_eq!(Snapshot::decode(&good.encode()), Ok(good));

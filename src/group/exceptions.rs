@@ -96,6 +96,8 @@ pub(crate) struct Tally {
     pub(crate) delayed: u64,
     pub(crate) lent: u64,
     pub(crate) dead: u64,
+    /// Those whose loan ran out and may still be acked.
+    pub(crate) late: u64,
     text: u64,
 }
 
@@ -260,6 +262,7 @@ impl Exceptions {
     fn index(&mut self, start: u64, exception: &Exception) {
         let count = exception.end - start;
         self.tally.text += exception.text_len();
+        self.tally.late += if exception.late == 0 { 0 } else { count };
         match exception.life {
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready += count;
@@ -287,6 +290,7 @@ impl Exceptions {
     fn unindex(&mut self, start: u64, exception: &Exception) {
         let count = exception.end - start;
         self.tally.text -= exception.text_len();
+        self.tally.late -= if exception.late == 0 { 0 } else { count };
         match exception.life {
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready -= count;
@@ -322,7 +326,6 @@ impl Exceptions {
 }
 
 /// Returns the holder that a delivery number names.
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits has 32")]
 pub(crate) const fn holder_of(delivery: u64) -> u32 {
     (delivery >> 32) as u32
 }

@@ -16,6 +16,10 @@ pub(crate) mod state;
 mod stored;
 
 #[cfg(test)]
+mod fencing;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

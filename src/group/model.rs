@@ -1,1 +1,450 @@
+//! Does the state agree with the simplest thing that could be it, one record for each message?
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::decide::Next;
+use super::exceptions::{ALONE_FROM, Life};
+use super::state::{DEFAULT_POLICY, Now, State};
+use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
+use crate::format::snapshot::{Policy, Snapshot};
+
+pub(super) const START: u64 = 1_700_000_000_000;
+const LEASE: u32 = 500;
+const POLICY: Policy =
+    Policy { max_failures: 3, max_losses: 3, retry_first: 100, retry_cap: 1_000, ..DEFAULT_POLICY };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    Ready,
+    Delayed { due: u64 },
+    Out { delivery: u64, ends: Option<u64> },
+    Dead,
+    Done,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    is: Is,
+    failures: u8,
+    losses: u8,
+    late: u64,
+    error: String,
+}
+
+const NEW: Message = Message { is: Is::Ready, failures: 0, losses: 0, late: 0, error: String::new() };
+
+#[derive(Clone, Debug)]
+pub(super) struct Op {
+    what: u8,
+    pick: usize,
+    count: u64,
+    flag: bool,
+}
+
+pub(super) struct World {
+    /// Which offsets are messages; the log has no end that matters here.
+    log: BTreeSet<u64>,
+    /// Those that were met, or cancelled before.
+    met: BTreeMap<u64, Message>,
+    /// Below it everything is done, since the last seek.
+    base: u64,
+    pub(super) state: State,
+    pub(super) now: Now,
+    /// Every loan there ever was.
+    pub(super) loans: Vec<(u64, u64)>,
+    holders: u32,
+    stored: Snapshot,
+    entries: Vec<(Entry, Now)>,
+}
+
+impl World {
+    pub(super) fn new(log: BTreeSet<u64>) -> Self {
+        let stored = Snapshot { policy: POLICY, ..Snapshot::default() };
+        let now = Now { mono: Duration::from_secs(9), wall: START };
+        let state = State::from_snapshot(&stored, now);
+        let (met, loans, entries) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut world = Self { log, met, base: 0, state, now, loans, holders: 0, stored, entries };
+        world.begin_holder();
+        world
+    }
+
+    fn begin_holder(&mut self) {
+        self.holders += 1;
+        assert!(!self.state.names_holder(self.holders));
+        self.state.begin_holder(self.holders);
+        self.switch();
+    }
+
+    fn switch(&mut self) {
+        self.stored = self.state.to_snapshot();
+        self.entries = vec![(Entry::new(Kind::OwnMark, 0), self.now)];
+    }
+
+    fn apply(&mut self, entry: Entry) {
+        let mut bytes = Vec::new();
+        entry.encode(1, 0, &mut bytes);
+        assert_eq!(Entry::decode(&bytes, 1, 0), Some((entry.clone(), bytes.len())));
+        self.state.apply(&entry, self.now);
+        self.entries.push((entry, self.now));
+    }
+
+    fn met(&mut self, offset: u64) -> &mut Message {
+        self.met.entry(offset).or_insert(NEW)
+    }
+
+    fn holds(&self, (offset, number): (u64, u64)) -> bool {
+        offset >= self.base
+            && self
+                .met
+                .get(&offset)
+                .is_some_and(|message| matches!(message.is, Is::Out { delivery, .. } if delivery == number))
+    }
+
+    fn may_ack(&self, (offset, number): (u64, u64)) -> bool {
+        let late = |message: &Message| {
+            message.late == number && matches!(message.is, Is::Ready | Is::Delayed { .. })
+        };
+        self.holds((offset, number)) || self.met.get(&offset).is_some_and(late)
+    }
+
+    fn lend(&mut self, entry: Entry) {
+        let end = if let More::Range { end, .. } = entry.more { end } else { entry.offset + 1 };
+        let ends = (entry.lease != HELD).then_some(self.now.wall + u64::from(entry.lease));
+        for (delivery, offset) in (entry.delivery..).zip(entry.offset..end) {
+            let message = self.met(offset);
+            (message.is, message.late) = (Is::Out { delivery, ends }, 0);
+            self.loans.push((offset, delivery));
+        }
+        self.apply(entry);
+    }
+
+    /// Returns the first message that was never met, and the end of a row that begins with it.
+    fn fresh(&self, count: u64) -> (u64, u64) {
+        let first = *self.log.range(self.state.head..).find(|offset| !self.met.contains_key(offset)).unwrap();
+        let fits = |offset: &u64| self.log.contains(offset) && !self.met.contains_key(offset);
+        (first, (first..first + count).take_while(fits).last().unwrap() + 1)
+    }
+
+    fn failed(&mut self, entry: &Entry, offset: u64, why: &str, after: Option<u64>, late: u64) {
+        let wall = self.now.wall;
+        let message = self.met(offset);
+        message.failures += 1;
+        assert_eq!((entry.failures, entry.losses), (message.failures, message.losses));
+        if message.failures < POLICY.max_failures {
+            let wait = after.map_or(100 << (message.failures - 1), |after| after);
+            let waits = if after.is_some() { wait..=wait } else { wait * 4 / 5..=wait * 6 / 5 };
+            assert!(waits.contains(&(entry.time - wall)), "{entry:?} at {wall}");
+            (message.is, message.late) = (Is::Delayed { due: entry.time }, late);
+            message.error = why.into();
+        } else {
+            (message.is, message.late) = (Is::Dead, 0);
+            if !why.is_empty() {
+                message.error = why.into();
+            }
+        }
+    }
+
+    fn holder_gone(&mut self, holder: u32, counted: bool) {
+        for message in self.met.values_mut() {
+            if let Is::Out { delivery, ends: None } = message.is
+                && delivery >> 32 == u64::from(holder)
+            {
+                message.losses += u8::from(counted);
+                let dead = counted && message.losses >= POLICY.max_losses;
+                message.is = if dead { Is::Dead } else { Is::Ready };
+            }
+        }
+    }
+
+    fn expected_next(&self, drain: bool) -> Next {
+        let ready = |message: &Message| match message.is {
+            Is::Ready => true,
+            Is::Delayed { due } => due <= self.now.wall,
+            _ => false,
+        };
+        let held: Vec<_> =
+            self.met.values().filter(|one| matches!(one.is, Is::Out { ends: None, .. })).collect();
+        let nothing = Next::Nothing { until: self.state.next_timer(self.now) };
+        if held.iter().any(|message| message.losses >= ALONE_FROM) {
+            return nothing;
+        }
+        for (&offset, message) in self.met.iter().filter(|(_, message)| ready(message)) {
+            match message.losses >= ALONE_FROM && !held.is_empty() {
+                false => return Next::Again(offset),
+                true if drain => return nothing,
+                true => {}
+            }
+        }
+        Next::Fresh
+    }
+
+    pub(super) fn step(&mut self, op: &Op) {
+        let Op { what, pick, count, flag } = *op;
+        let loan =
+            (!self.loans.is_empty()).then(|| self.loans[self.loans.len() - 1 - pick % self.loans.len()]);
+        let lease = if flag { HELD } else { LEASE };
+        match (what, loan) {
+            (0..=3, _) => {
+                let (first, end) = self.fresh(count);
+                let entry = self.state.lend_fresh(first, end, if what == 0 { lease } else { HELD }, self.now);
+                self.lend(entry.unwrap());
+            }
+            (4..=7, _) => {
+                if what < 6 {
+                    self.state.ripen(self.now);
+                }
+                let next = self.state.next(self.now, flag);
+                assert_eq!(next, self.expected_next(flag));
+                if let Next::Again(offset) = next {
+                    let lease = if what == 4 { lease } else { HELD };
+                    let entry = self.state.lend_again(offset, lease, self.now).unwrap();
+                    let message = &self.met[&offset];
+                    assert_eq!((entry.failures, entry.losses), (message.failures, message.losses));
+                    self.lend(entry);
+                }
+            }
+            (8..=11, Some(loan)) => {
+                let acked = self.state.ack(loan.0, loan.1);
+                assert_eq!(acked.is_ok(), self.may_ack(loan), "{loan:?}");
+                if let Ok(entry) = acked {
+                    self.apply(entry);
+                    self.met(loan.0).is = Is::Done;
+                }
+            }
+            (12, Some(_)) => self.ack_many(pick),
+            (13..=15, Some(loan)) => {
+                let after = flag.then_some(count * 40);
+                let why = if what == 13 { "" } else { "no route" };
+                let entry =
+                    self.state.nack(loan.0, loan.1, Some(why), after.map(Duration::from_millis), self.now);
+                assert_eq!(entry.is_ok(), self.holds(loan), "{loan:?}");
+                if let Ok(entry) = entry {
+                    self.failed(&entry, loan.0, why, after, 0);
+                    self.apply(entry);
+                }
+            }
+            (16, Some(loan)) => {
+                let entry = self.state.reject(loan.0, loan.1, "no", self.now);
+                assert_eq!(entry.is_ok(), self.holds(loan), "{loan:?}");
+                if let Ok(entry) = entry {
+                    self.apply(entry);
+                    let message = self.met(loan.0);
+                    (message.is, message.error) = (Is::Dead, "no".into());
+                }
+            }
+            (17, Some(loan)) => {
+                let entry = self.state.release(loan.0, loan.1);
+                assert_eq!(entry.is_ok(), self.holds(loan), "{loan:?}");
+                if let Ok(entry) = entry {
+                    self.apply(entry);
+                    self.met(loan.0).is = Is::Ready;
+                }
+            }
+            (18, Some(loan)) => {
+                let entry = self.state.extend(loan.0, loan.1, LEASE, self.now);
+                assert_eq!(entry.is_ok(), self.holds(loan), "{loan:?}");
+                if let Ok(entry) = entry {
+                    self.apply(entry);
+                    let ends = Some(self.now.wall + u64::from(LEASE));
+                    self.met(loan.0).is = Is::Out { delivery: loan.1, ends };
+                }
+            }
+            (19..=21, _) => self.wait(count * 100),
+            (22..=23, _) => self.reopen(flag),
+            (24, _) if flag => {
+                let offset = *self.log.iter().nth(pick % 24).unwrap();
+                let passed = self.log.range(..offset).count() as u64;
+                let entry = self.state.seek(offset, passed, self.now);
+                self.apply(entry);
+                self.met.clear();
+                self.base = offset;
+            }
+            (25, _) => {
+                let offset = self.met.keys().copied().nth(pick % 30).unwrap_or(0);
+                let dead = self.met.get(&offset).is_some_and(|message| message.is == Is::Dead);
+                let entry = self.state.revive(offset, self.now);
+                assert_eq!(entry.is_some(), dead);
+                if let Some(entry) = entry {
+                    self.apply(entry);
+                    let message = self.met(offset);
+                    (message.is, message.failures, message.losses) = (Is::Ready, 0, 0);
+                }
+            }
+            (26, _) => {
+                let offset = *self.log.range(self.base..).nth(pick % 30).unwrap();
+                let entry = self.state.discard(offset, self.now);
+                let done = self.met.get(&offset).is_some_and(|message| message.is == Is::Done);
+                assert_eq!(entry.is_none(), done, "{offset}");
+                if let Some(entry) = entry {
+                    self.apply(entry);
+                    self.met(offset).is = Is::Done;
+                }
+            }
+            (27, _) if flag => {
+                let end = self.state.head + count;
+                let messages = self.log.range(self.state.head..end).count() as u64;
+                let entry = self.state.purge(end, messages, self.now).unwrap();
+                self.apply(entry);
+                for offset in self.log.range(..end) {
+                    self.met.entry(*offset).or_insert(NEW).is = Is::Done;
+                }
+                self.met.range_mut(..end).for_each(|(_, message)| message.is = Is::Done);
+            }
+            (28, _) => {
+                let first = if flag { self.state.head } else { self.state.head.saturating_sub(3) };
+                let end = first + count;
+                let head = self.state.head;
+                let messages = self.log.range(head.min(end)..end).count() as u64;
+                let entry = self.state.damaged(first, end, messages, self.now);
+                self.apply(entry);
+                for offset in first.max(self.base)..end {
+                    if offset >= head || self.met.contains_key(&offset) {
+                        let message = self.met(offset);
+                        if message.is != Is::Done {
+                            (message.is, message.late) = (Is::Dead, 0);
+                        }
+                    }
+                }
+            }
+            (29, _) if flag => self.begin_holder(),
+            (30, _) => {
+                let (first, _) = self.fresh(1);
+                let entry = self.state.delay(first, self.now.wall + count * 30);
+                self.met(first).is = Is::Delayed { due: entry.time };
+                self.apply(entry);
+            }
+            _ => self.switch(),
+        }
+    }
+
+    fn ack_many(&mut self, pick: usize) {
+        let start = pick % self.loans.len();
+        let many: Vec<_> = self.loans.iter().skip(start).take(pick % 13).rev().copied().collect();
+        let acked = self.state.ack_many(&many);
+        for (&loan, held) in many.iter().zip(&acked.held) {
+            assert_eq!(*held, self.may_ack(loan), "{loan:?} of {many:?}");
+        }
+        for entry in acked.entries {
+            self.apply(entry);
+        }
+        for (loan, _) in many.into_iter().zip(acked.held).filter(|(_, held)| *held) {
+            self.met(loan.0).is = Is::Done;
+        }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.now.mono += Duration::from_millis(millis);
+        self.now.wall += millis;
+        for entry in self.state.run_out(usize::MAX, self.now) {
+            let end = if let More::Range { end, .. } = entry.more { end } else { entry.offset + 1 };
+            for (late, offset) in (entry.delivery..).zip(entry.offset..end) {
+                assert!(entry.kind == Kind::Dead || entry.lease == RAN_OUT);
+                self.failed(&entry, offset, "", None, late);
+            }
+            self.apply(entry);
+        }
+        let over = |message: &Message| matches!(message.is, Is::Out { ends: Some(ends), .. } if ends <= self.now.wall);
+        assert!(!self.met.values().any(over));
+    }
+
+    fn reopen(&mut self, crashed: bool) {
+        if crashed {
+            self.state = self.replayed();
+            for holder in self.state.holders_out() {
+                for entry in self.state.holder_gone(holder, true, self.now) {
+                    self.apply(entry);
+                }
+            }
+        } else {
+            for entry in self.state.close_release(self.now) {
+                self.apply(entry);
+            }
+            assert_eq!(self.state.holders_out(), Vec::<u32>::new());
+            self.state = State::from_snapshot(&self.state.to_snapshot(), self.now);
+        }
+        (1..=self.holders).for_each(|holder| self.holder_gone(holder, crashed));
+        self.begin_holder();
+    }
+
+    fn replayed(&self) -> State {
+        let mut state = State::from_snapshot(&self.stored, self.entries[0].1);
+        self.entries.iter().for_each(|(entry, now)| state.apply(entry, *now));
+        state
+    }
+
+    fn check(&self) {
+        sound(&self.state, self.now);
+        let snapshot = self.state.to_snapshot();
+        assert_eq!(self.replayed().to_snapshot(), snapshot);
+        let counts = self.state.stats();
+        assert_eq!(counts.passed, self.log.range(..counts.head).count() as u64);
+        let out = self.met.values().filter(|message| matches!(message.is, Is::Out { .. })).count();
+        let dead = self.met.values().filter(|message| message.is == Is::Dead).count();
+        let again = self.met.values().filter(|one| matches!(one.is, Is::Ready | Is::Delayed { .. })).count();
+        assert_eq!((counts.on_loan, counts.dead), (out as u64, dead as u64));
+        assert_eq!(counts.ready_again + counts.delayed, again as u64);
+        for (&offset, message) in &self.met {
+            let done = self.state.done_until(offset).is_some();
+            assert_eq!(done, message.is == Is::Done, "{offset}");
+            if let Some((_, one)) = self.state.exceptions.at(offset) {
+                assert_eq!((one.failures, one.losses), (message.failures, message.losses), "{offset}");
+                assert_eq!(one.error.as_deref().unwrap_or_default(), message.error, "{offset}");
+                let due = if let Is::Delayed { due } = message.is { Some(due) } else { None };
+                let told = if let Life::Delayed { due, .. } = one.life { Some(due) } else { None };
+                assert_eq!(told, due, "{offset}");
+            }
+        }
+        for offset in self.log.range(counts.floor..counts.head) {
+            assert!(self.met.contains_key(offset), "{offset} was passed over");
+        }
+        for &loan in &self.loans {
+            assert_eq!(self.state.holds(loan.0, loan.1), self.holds(loan), "{loan:?}");
+            assert_eq!(self.state.ack(loan.0, loan.1).is_ok(), self.may_ack(loan), "{loan:?}");
+        }
+    }
+}
+
+/// Checks what holds whatever entries were applied: it is stored and read back without a loss, and the
+/// counts are those of a recount.
+pub(super) fn sound(state: &State, now: Now) {
+    let snapshot = state.to_snapshot();
+    let bytes = snapshot.encode();
+    assert_eq!(Snapshot::decode(&bytes).as_ref(), Ok(&snapshot));
+    assert!(bytes.len() as u64 <= state.snapshot_bound());
+    let (mut here, mut again) = (state.clone(), State::from_snapshot(&snapshot, now));
+    here.ripen(now);
+    again.ripen(now);
+    assert_eq!(again.to_snapshot(), snapshot);
+    assert_eq!(again.stats(), here.stats());
+    assert_eq!((again.out_fresh, again.holders_out()), (here.out_fresh, here.holders_out()));
+    assert!(state.floor <= state.head && state.done.end_of(state.floor.min(state.head)).is_none());
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    (0u8..33, 0usize..90, 1u64..5, any::<bool>()).prop_map(|(what, pick, count, flag)| Op {
+        what,
+        pick,
+        count,
+        flag,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_state_agrees_with_one_record_for_each_message(
+        gaps in prop::collection::vec(prop_oneof![4 => Just(0u64), 1 => 1u64..6], 400),
+        ops in prop::collection::vec(op(), 1..70),
+    ) {
+        let log = gaps.iter().scan(0, |next, gap| { *next += gap + 1; Some(*next) }).collect();
+        let mut world = World::new(log);
+        for op in &ops {
+            world.step(op);
+            world.check();
+        }
+    }
+}

@@ -87,9 +87,14 @@ impl State {
         // Offset, end, state (a tag and 20 bytes), counters, late, a length.
         const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;
         let loans = self.on_loan();
-        // A loan that ends becomes one exception or splits one range: the exception takes more.
-        let exceptions = (self.exceptions.len() as u64 + loans) * EXCEPTION;
-        FIXED + self.done.len() as u64 * RANGE + exceptions + self.exceptions.texts_bound(loans)
+        // A loan that ends becomes one exception or splits a row or range: an exception takes more. A
+        // late ack splits a row too.
+        let ends = loans + self.exceptions.tally().late;
+        let exceptions = (self.exceptions.len() as u64 + ends) * EXCEPTION;
+        // What a later version left in the snapshot is kept, each with a section head.
+        let unknown: u64 = self.unknown.iter().map(|(_, bytes)| 8 + bytes.len() as u64).sum();
+        let texts = self.exceptions.texts_bound(loans);
+        FIXED + self.done.len() as u64 * RANGE + exceptions + texts + unknown
     }
 }
 
