@@ -4,9 +4,7 @@
 //! and are synced once if anybody asked for that. The published end passes them when they are as
 //! safe as was asked for. After a failed sync nothing is believed any more, and nothing is retried.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Waker;
+use std::sync::Arc;
 
 use super::evidence::Evidence;
 use super::spare::Spare;
@@ -14,83 +12,22 @@ use super::{Active, End, Log};
 use crate::clock::Clock;
 use crate::commit::Worker;
 use crate::error::{Error, Result};
-use crate::format::batch::{self, Encoded, Stamp};
-use crate::format::manifest::{LogMark, Slot as Slots};
+use crate::format::batch::Stamp;
 use crate::manifest::Manifest;
-use crate::offset::{Offset, Offsets};
+use crate::offset::Offsets;
 use crate::storage::write_all_at;
 use crate::wake::{Bell, Wake};
 
+mod failure;
+mod job;
+mod mark;
+
+pub(crate) use job::{Group, Job, Slot, Waiting, Wish};
+use mark::FIRST_RESERVE;
+pub(crate) use mark::LAST_RESERVE;
+
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
 const GATHER: usize = 1 << 20;
-/// How many offsets are reserved at first; each reserve is twice the one before.
-const FIRST_RESERVE: u64 = 1 << 12;
-pub(crate) const LAST_RESERVE: u64 = 1 << 20;
-
-/// Where the answer to one wish appears.
-#[derive(Debug, Default)]
-pub(crate) struct Slot {
-    answer: OnceLock<Result<Offsets>>,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Slot {
-    pub(crate) fn answer(&self) -> Option<Result<Offsets>> {
-        self.answer.get().cloned()
-    }
-
-    /// Leaves a waker, in place of an earlier one; the caller looks for an answer afterwards.
-    pub(crate) fn leave(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
-    }
-
-    fn settle(&self, answer: Result<Offsets>) {
-        // The first answer stands; there is never a second.
-        let _ = self.answer.set(answer);
-    }
-
-    fn wake(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-/// What somebody wants of the writer.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) wish: Wish,
-    pub(crate) slot: Arc<Slot>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Wish {
-    Push {
-        batch: Encoded,
-        synced: bool,
-    },
-    /// Everything written before it on stable storage; with `mark`, and the manifest told so.
-    Sync {
-        mark: bool,
-    },
-}
-
-/// What waits for a leader.
-#[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    pub(crate) jobs: Vec<Job>,
-    /// Why nothing is written any more: closed, or poisoned.
-    pub(crate) stopped: Option<Error>,
-}
-
-/// One group of wishes, with the answers.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    jobs: Vec<Job>,
-    answers: Vec<Option<Result<Offsets>>>,
-}
-
 /// The write end of the log.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -180,17 +117,6 @@ impl Worker<Waiting> for Writer {
     fn announce(group: Group) {
         for job in &group.jobs {
             job.slot.wake();
-        }
-    }
-}
-
-impl Group {
-    /// Answers everybody who has no answer yet, and those whose "yes" has become untrue.
-    fn refuse(&mut self, error: &Error) {
-        for answer in &mut self.answers {
-            if !matches!(answer, Some(Err(_))) {
-                *answer = Some(Err(error.clone()));
-            }
         }
     }
 }
@@ -397,170 +323,5 @@ impl Writer {
         self.active.durable = end.position;
         self.durable = end;
         Ok(())
-    }
-
-    /// Takes back a write that failed: its first header is zeroed, durable, before anyone is told.
-    /// Its offsets are burnt, so the batches behind it have a base below the next one. Returns the
-    /// answer for those who waited.
-    fn take_back(&mut self, position: u64, cause: &std::io::Error) -> Error {
-        let path = self.log.path(self.active.segment.number);
-        let repeated = std::io::Error::new(cause.kind(), cause.to_string());
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.no_zeroing {
-            return Error::io("write", path, repeated);
-        }
-        match write_all_at(&*self.active.file, &[0; batch::HEADER], position) {
-            Ok(()) => match self.active.file.sync() {
-                Ok(()) => Error::io("write", path, repeated),
-                Err(error) => self.poison(error),
-            },
-            Err(error) if crate::error::is_lack_of_room(&error) => {
-                self.taint = Some(position);
-                Error::InDoubt { path, cause: cause.to_string() }
-            }
-            Err(error) => self.poison(error),
-        }
-    }
-
-    /// Does what an earlier failure left undone; as long as it cannot, there is no room.
-    fn take_back_tainted(&mut self) -> Result<()> {
-        let Some(position) = self.taint else { return Ok(()) };
-        let path = self.log.path(self.active.segment.number);
-        write_all_at(&*self.active.file, &[0; batch::HEADER], position).map_err(|error| {
-            if crate::error::is_lack_of_room(&error) {
-                Error::io("write", &path, error)
-            } else {
-                self.poison(error)
-            }
-        })?;
-        if let Err(error) = self.active.file.sync() {
-            return Err(self.poison(error));
-        }
-        self.taint = None;
-        Ok(())
-    }
-
-    /// Sets torn bytes aside and tells the manifest that the log is open, with a reserve of
-    /// offsets: both durable before the first write of this opening.
-    fn before_first_write(&mut self) -> Result<()> {
-        if self.opened {
-            return Ok(());
-        }
-        if let Some(evidence) = &self.evidence {
-            evidence.set_aside(&*self.log.storage)?;
-            self.evidence = None;
-        }
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.write_before_opened {
-            self.opened = true;
-            self.reserved = Offset::LIMIT;
-            return Ok(());
-        }
-        self.reserve_up_to(self.next + FIRST_RESERVE)?;
-        self.opened = true;
-        Ok(())
-    }
-
-    /// Makes sure that the next `messages` offsets are reserved.
-    fn reserve(&mut self, messages: u64) -> Result<()> {
-        let wanted = self.next + messages;
-        if wanted <= self.reserved {
-            return Ok(());
-        }
-        // Offsets end below 2⁴⁸, so that the one behind the last fits into 48 bits too.
-        if wanted >= Offset::LIMIT {
-            return Err(Error::Exhausted { path: self.log.storage.root().to_path_buf() });
-        }
-        self.reserve_step = (self.reserve_step * 2).min(LAST_RESERVE);
-        self.reserve_up_to(wanted + self.reserve_step)
-    }
-
-    fn reserve_up_to(&mut self, end: u64) -> Result<()> {
-        let end = end.min(Offset::LIMIT - 1).max(self.reserved);
-        let mark = self.durable_mark(end, false);
-        self.update_mark(mark)?;
-        self.reserved = end;
-        Ok(())
-    }
-
-    /// Tells the manifest how far the log is durable.
-    fn tell_mark(&mut self) -> Result<()> {
-        if !self.opened || self.manifest.slot().log.position == self.durable.position {
-            return Ok(());
-        }
-        let mark = self.durable_mark(self.reserved, false);
-        self.update_mark(mark)
-    }
-
-    pub(super) fn durable_mark(&self, reserved: u64, closed: bool) -> LogMark {
-        LogMark {
-            segment: self.active.segment.number,
-            position: self.durable.position,
-            next: self.durable.next,
-            messages: self.durable.messages,
-            reserved,
-            closed,
-        }
-    }
-
-    fn update_mark(&mut self, mark: LogMark) -> Result<()> {
-        self.tell(mark, &BTreeMap::new())
-    }
-
-    /// Writes a slot with this mark, and the generations that the groups' files have by now.
-    fn tell(&mut self, mark: LogMark, generations: &BTreeMap<String, u64>) -> Result<()> {
-        // Of what lies behind the mark the walk at opening tells; the row may know more already.
-        let about = self.active.about;
-        let updated = self.manifest.update(|slot| {
-            slot.log = mark;
-            if let Some(row) = slot.segments.last_mut() {
-                row.about = about;
-            }
-            for row in &mut slot.groups {
-                row.generation = generations.get(&row.name).copied().unwrap_or(row.generation);
-            }
-        });
-        updated.map_err(|error| match error {
-            Error::Poisoned { .. } => self.poison(error),
-            other => other,
-        })
-    }
-
-    /// Ends the log cleanly: everything durable, and the manifest says so.
-    ///
-    /// # Errors
-    /// When the disk refuses, or the writer was poisoned: the manifest stays as it is, and the next
-    /// opening finds the end by itself.
-    pub(crate) fn close(&mut self, generations: &BTreeMap<String, u64>) -> Result<()> {
-        if let Some(poison) = &self.poisoned {
-            return Err(poison.clone());
-        }
-        self.take_back_tainted()?;
-        self.sync()?;
-        if self.opened {
-            let mut mark = self.durable_mark(self.reserved, true);
-            // Beyond burnt ones.
-            mark.next = self.next;
-            self.tell(mark, generations)?;
-            self.opened = false;
-        } else if generations_differ(&self.manifest.slot(), generations) {
-            let mark = self.manifest.slot().log;
-            self.tell(mark, generations)?;
-        }
-        Ok(())
-    }
-}
-
-/// Tells whether a group's file has a newer generation than the slot says.
-fn generations_differ(slot: &Slots, generations: &BTreeMap<String, u64>) -> bool {
-    slot.groups.iter().any(|row| generations.get(&row.name).is_some_and(|&newer| newer > row.generation))
-}
-
-impl Job {
-    fn bytes(&self) -> &[u8] {
-        match &self.wish {
-            Wish::Push { batch, .. } => batch.bytes(),
-            Wish::Sync { .. } => &[],
-        }
     }
 }
