@@ -69,6 +69,7 @@ impl Engine {
             Err(error @ Error::Closed) => return Err(error),
             Ok(_) | Err(_) => return Err(Error::GroupExists { name: name.to_owned() }),
         }
+        self.manifest.check()?;
         let random = self.storage.random();
         let incarnation =
             random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
