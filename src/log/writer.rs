@@ -237,6 +237,8 @@ impl Writer {
         if self.plants.publish_before_sync {
             self.publish_end();
         }
+        #[cfg(any(test, feature = "testing"))]
+        let sync = sync && !self.plants.answer_before_sync;
         if sync {
             self.sync()?;
         }
