@@ -75,7 +75,7 @@ fn kill_in_the_middle(folder: &Path) {
 /// What the fresh process does.
 pub(crate) fn child(what: &str, folder: &Path, rounds: usize) {
     if what == "--child-push" {
-        push_for_ever(folder);
+        push_for_ever(folder, rounds);
     }
     let before = peak();
     let mut times = Vec::new();
@@ -99,14 +99,19 @@ pub(crate) fn child(what: &str, folder: &Path, rounds: usize) {
     }
 }
 
-fn push_for_ever(folder: &Path) -> ! {
+/// Pushes one by one, or in batches.
+fn push_for_ever(folder: &Path, batch: usize) -> ! {
     let queue = Queue::open(folder).unwrap();
     let pushing = queue.with_durability(Durability::Buffered);
     pushing.push("first").unwrap();
     println!("ready");
     std::io::stdout().flush().unwrap();
     loop {
-        pushing.push(&[7; 64][..]).unwrap();
+        if batch > 1 {
+            pushing.push_batch(std::iter::repeat_n(&[7; 256], batch)).unwrap();
+        } else {
+            pushing.push(&[7; 64]).unwrap();
+        }
     }
 }
 

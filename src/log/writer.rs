@@ -28,6 +28,8 @@ pub(crate) use mark::LAST_RESERVE;
 
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
 const GATHER: usize = 1 << 20;
+/// The lists of a group of so many jobs are kept for the next one.
+const RECYCLE: usize = 1 << 10;
 /// The write end of the log.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -56,6 +58,9 @@ pub(crate) struct Writer {
     taint: Option<u64>,
     pub(super) poisoned: Option<Error>,
     buffer: Vec<u8>,
+    /// Emptied, to be used by the next group.
+    spent: Group,
+    pending: Pending,
     /// Test-only bugs, to show that the crash tests find them.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) plants: crate::storage::sim::Plants,
@@ -89,9 +94,10 @@ impl Worker<Waiting> for Writer {
     }
 
     fn gather(&mut self, waiting: &mut Waiting) -> Group {
-        let jobs = std::mem::take(&mut waiting.jobs);
-        let answers = vec![None; jobs.len()];
-        Group { jobs, answers }
+        let mut group = std::mem::take(&mut self.spent);
+        std::mem::swap(&mut group.jobs, &mut waiting.jobs);
+        group.answers.resize(group.jobs.len(), None);
+        group
     }
 
     fn run(&mut self, group: &mut Group) {
@@ -111,6 +117,12 @@ impl Worker<Waiting> for Writer {
         }
         for (job, answer) in group.jobs.iter().zip(&mut group.answers) {
             job.slot.settle(answer.take().unwrap_or(Err(Error::Closed)));
+        }
+        group.answers.clear();
+        if group.jobs.len() <= RECYCLE && !group.jobs.iter().any(|job| job.slot.is_polled()) {
+            // Nobody is left to be told; whoever polls from now on finds the answer.
+            group.jobs.clear();
+            self.spent = std::mem::take(group);
         }
     }
 
@@ -151,6 +163,8 @@ impl Writer {
             taint: None,
             poisoned: None,
             buffer: Vec::new(),
+            spent: Group::default(),
+            pending: Pending::default(),
             #[cfg(any(test, feature = "testing"))]
             plants: crate::storage::sim::Plants::default(),
         }
@@ -180,7 +194,7 @@ impl Writer {
             self.before_first_write()?;
         }
         let (mut sync, mut mark) = (false, false);
-        let mut pending = Pending::default();
+        let mut pending = std::mem::take(&mut self.pending);
         let mut no_roll: Option<Error> = None;
         let now = self.clock.wall();
         for index in 0..group.jobs.len() {
@@ -233,6 +247,7 @@ impl Writer {
             pending.length += length;
         }
         self.write(group, &mut pending, now)?;
+        self.pending = pending;
         #[cfg(any(test, feature = "testing"))]
         if self.plants.publish_before_sync {
             self.publish_end();
@@ -265,13 +280,14 @@ impl Writer {
 
     /// Writes what is pending, in one write; a failure is answered to those it concerns.
     fn write(&mut self, group: &mut Group, pending: &mut Pending, now: u64) -> Result<()> {
-        let Pending { jobs, length } = std::mem::take(pending);
+        let length = std::mem::take(&mut pending.length);
+        let jobs = &mut pending.jobs;
         if jobs.is_empty() {
             return Ok(());
         }
         if let Err(error) = self.take_back_tainted() {
-            for (index, ..) in &jobs {
-                group.answers[*index] = Some(Err(error.clone()));
+            for (index, ..) in jobs.drain(..) {
+                group.answers[index] = Some(Err(error.clone()));
             }
             return self.poisoned.clone().map_or(Ok(()), Err);
         }
@@ -279,7 +295,7 @@ impl Writer {
         let bytes = if let [(alone, ..)] = jobs[..] {
             group.jobs[alone].bytes()
         } else {
-            for (index, ..) in &jobs {
+            for (index, ..) in jobs.iter() {
                 self.buffer.extend_from_slice(group.jobs[*index].bytes());
             }
             &self.buffer
@@ -288,8 +304,8 @@ impl Writer {
         let written = write_all_at(&*self.active.file, bytes, self.active.position);
         if let Err(error) = written {
             let answer = self.take_back(self.active.position, &error);
-            for (index, ..) in &jobs {
-                group.answers[*index] = Some(Err(answer.clone()));
+            for (index, ..) in jobs.drain(..) {
+                group.answers[index] = Some(Err(answer.clone()));
             }
             return self.poisoned.clone().map_or(Ok(()), Err);
         }
@@ -298,7 +314,7 @@ impl Writer {
         if before / self.duty_every() != self.active.position / self.duty_every() {
             self.duties.wake();
         }
-        for (index, offsets, tags) in jobs {
+        for (index, offsets, tags) in jobs.drain(..) {
             self.messages += offsets.len() as u64;
             self.shown = self.next.min(offsets.end());
             self.active.about.add(now, tags);

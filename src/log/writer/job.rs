@@ -29,6 +29,11 @@ impl Slot {
         let _ = self.answer.set(answer);
     }
 
+    /// Tells whether somebody has left a waker.
+    pub(super) fn is_polled(&self) -> bool {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub(super) fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
