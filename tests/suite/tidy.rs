@@ -35,7 +35,7 @@ const BESIDE: [(&str, &str); 6] = [
 const DOORS: [(&str, &[&str]); 12] = [
     ("memmap2", &["storage/disk"]),
     ("fs2", &["storage/disk"]),
-    ("rustix", &["storage/disk"]),
+    ("rustix", &["storage/disk", "cli"]),
     ("crc32fast", &["format"]),
     ("byteorder", &["format"]),
     ("serde", &["codec", "format/snapshot", "cli"]),
