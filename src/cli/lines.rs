@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 
 /// Bytes asked for in one read.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// Input that is cut at a byte. Holds one unfinished message at the most, so memory is bounded by
 /// the longest that is allowed.

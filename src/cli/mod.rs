@@ -11,6 +11,8 @@ mod child;
 mod exit;
 mod lines;
 mod push;
+mod stats;
+mod verify;
 mod work;
 
 const ABOUT: &str = "A durable message queue that lives in a folder.
@@ -41,6 +43,8 @@ struct Cli {
 enum Command {
     Push(push::Args),
     Work(work::Args),
+    Stats(stats::Args),
+    Verify(verify::Args),
 }
 
 /// Runs the command that the command line names.
@@ -48,6 +52,8 @@ pub(crate) fn main() -> ExitCode {
     exit::end(match Cli::parse().command {
         Command::Push(args) => push::run(&args),
         Command::Work(args) => work::run(args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Verify(args) => verify::run(&args),
     })
 }
 

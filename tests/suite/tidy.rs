@@ -22,13 +22,15 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 6] = [
+const BESIDE: [(&str, &str); 8] = [
     ("error", "offset"),
     ("clock", "wake"),
     ("clock", "offset"),
     ("clock", "error"),
     ("storage", "error"),
     ("format/snapshot", "codec"),
+    ("inspect", "log"),
+    ("inspect", "manifest"),
 ];
 
 /// Each outside crate is named behind its door only.
