@@ -487,7 +487,7 @@ class Cursor:
 
 
 def exception(cursor):
-    found = {"offset": cursor.take(8)}
+    found = {"offset": cursor.take(8), "end": cursor.take(8)}
     variant = cursor.take(4)
     fields = [
         ("ready", []),
@@ -501,6 +501,7 @@ def exception(cursor):
     for name, size in fields[variant][1]:
         found[name] = cursor.take(size)
     found["failures"], found["losses"] = cursor.take(1), cursor.take(1)
+    found["late"] = cursor.take(8)
     found["error"] = cursor.text()
     return found
 
@@ -521,21 +522,25 @@ def snapshot(head, data):
     reading["hint"] = [first.take(8), first.take(8)]
     reading.update(holder=first.take(4), first_count=first.take(4), settled=first.take(8))
     done = second.items(16, lambda: [second.take(8), second.take(8)])
-    exceptions = third.items(22, lambda: exception(third))
+    exceptions = third.items(38, lambda: exception(third))
     policy = {"max_failures": fourth.take(1), "max_losses": fourth.take(1)}
     policy.update(retry_first=fourth.take(8), retry_cap=fourth.take(8), retry_jitter=fourth.take(4))
     policy["synced"] = fourth.take(1)
     for cursor in cursors:
         cursor.end()
-    floor, offsets = reading["floor"], [item["offset"] for item in exceptions]
+    floor, top = reading["floor"], reading["head"]
+    rows = [[item["offset"], item["end"]] for item in exceptions]
     edges = [floor] + [edge for pair in done for edge in pair]
     sound = (
-        floor <= reading["head"] <= LIMIT
+        floor <= top <= LIMIT
         and policy["synced"] in (0, 1)
         and all(low < high for low, high in zip(edges, edges[1:]))
         and edges[-1] <= LIMIT
-        and all(low < high for low, high in zip(offsets, offsets[1:]))
-        and all(floor <= offset < LIMIT for offset in offsets)
+        and all(high <= top or low > top for low, high in done)
+        and all(floor <= low < high <= top for low, high in rows)
+        and all(one[1] <= other[0] for one, other in zip(rows, rows[1:]))
+        and all(high <= start or low >= end for low, high in rows for start, end in done)
+        and not any(item["error"] and item["end"] - item["offset"] > 1 for item in exceptions)
     )
     if not sound:
         raise Bad("damaged", "a snapshot contradicts itself")

@@ -7,7 +7,7 @@
 use std::{env, fs, path::PathBuf};
 
 use super::batch::{self, BatchHeader, Encoded, Record, Settle, Stamp};
-use super::entry::{Entry, HELD, Kind, More};
+use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
 use super::manifest::{self, About, GroupRow, LogMark, SegmentRow, Slot};
 use super::record::{self, Tag};
@@ -138,9 +138,14 @@ fn manifest(slots: &[Slot; 2]) -> Vec<u8> {
 }
 
 fn snapshots() -> [Snapshot; 2] {
-    let exception = |offset, state, error: &str| {
-        let end = offset + 1;
-        Exception { offset, end, state, failures: 1, losses: 2, late: 0, error: error.into() }
+    let exception = |(offset, end), late, state, error: &str| Exception {
+        offset,
+        end,
+        state,
+        failures: 1,
+        losses: 2,
+        late,
+        error: error.into(),
     };
     let policy = Policy {
         max_failures: 20,
@@ -152,8 +157,8 @@ fn snapshots() -> [Snapshot; 2] {
     };
     let reading = Reading {
         floor: 2,
-        head: 12,
-        passed: 7,
+        head: 17,
+        passed: 12,
         hint: (1, 4136),
         holder: 0xbeef,
         first_count: 3,
@@ -165,10 +170,13 @@ fn snapshots() -> [Snapshot; 2] {
         reading,
         done: vec![(3, 4), (5, 10)],
         exceptions: vec![
-            exception(2, State::Ready, ""),
-            exception(4, State::Delayed { due: TIME + 9 }, &long),
-            exception(10, State::Lent { delivery: delivery(8), lease: HELD, since: TIME }, "ü"),
-            exception(11, State::Dead { reason: 3, since: TIME }, "rejected"),
+            exception((2, 3), delivery(1), State::Ready, ""),
+            exception((4, 5), 0, State::Delayed { due: TIME + 9 }, &long),
+            exception((10, 11), 0, State::Lent { delivery: delivery(8), lease: HELD, since: TIME }, "ü"),
+            exception((11, 12), 0, State::Dead { reason: 3, since: TIME }, "rejected"),
+            // Rows: the loans of a dead holder, and a damaged stretch.
+            exception((12, 14), delivery(9), State::Ready, ""),
+            exception((14, 17), 0, State::Dead { reason: 4, since: TIME }, ""),
         ],
         policy,
         unknown: vec![(78, b"of a later version".to_vec())],
@@ -198,6 +206,7 @@ fn entries(which: usize) -> Vec<Entry> {
         Entry { delivery: delivery(3), ..base(Kind::Done, 2) },
         Entry { more: range(12, 3), ..base(Kind::Done, 3) },
         due.clone(),
+        Entry { lease: RAN_OUT, ..due.clone() },
         Entry { more: text("no route to host: ü"), ..due.clone() },
         Entry { more: text(&"x".repeat(1024)), ..due },
         dead(1, 10, text("")),
