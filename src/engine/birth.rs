@@ -32,6 +32,10 @@ pub(super) fn prepare(storage: &Arc<dyn Storage>) -> Result<()> {
         _ => Error::io("make the folder", root, error),
     })?;
     let there = storage.list("").map_err(|error| Error::io("list", root, error))?;
+    if there.iter().any(|entry| entry.name == names::MANIFEST) {
+        // Somebody else has made it just now.
+        return Ok(());
+    }
     if let Some(stranger) = there.iter().find(|entry| !is_ours(entry)) {
         return Err(Error::NotAQueue {
             path: root.to_path_buf(),

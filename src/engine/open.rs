@@ -14,16 +14,17 @@ use super::{Engine, Groups, Mutex, OnceLock, birth, duties};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, SegmentRow, Slot};
+use crate::format::manifest::{GroupRow, LogMark, SegmentRow, Slot};
 use crate::format::{PAGE_POSITION, is_zero, names};
 use crate::group::live::Live;
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
 use crate::log::recovery::{self, Start, Verdict};
 use crate::log::spare::Spare;
-use crate::log::writer::{Opened, Waiting, Writer};
+use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
 use crate::log::{Active, Checked, End, Log, Segment};
-use crate::manifest::{self, Found, Manifest};
+use crate::manifest::{self, Found};
+use crate::offset::Offset;
 use crate::options::Settings;
 use crate::storage::{Access, Kind, Lock, Storage, read_up_to};
 use crate::wake::{Bell, Wake};
@@ -78,8 +79,7 @@ impl Engine {
                 about: verdict.about,
             },
             segment_bytes: settings.segment_bytes,
-            // Beyond every offset that anybody can have been told.
-            next: if report.clean { slot.next } else { verdict.next.max(slot.reserved) },
+            next: next_offset(&report, &verdict, slot),
             shown: verdict.next,
             messages: verdict.messages,
             reserved: slot.reserved,
@@ -281,7 +281,7 @@ fn find_end(
 ) -> Result<(Log, Verdict)> {
     let mark = found.slot.log;
     let failed = |error| Error::io("read", storage.root().join(names::segment(row.number)), error);
-    let start = Start { mark, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let mut start = Start { mark, about: row.about, salt: row.salt, capacity: checked.capacity };
     let at_mark = Verdict {
         position: mark.position,
         next: mark.next,
@@ -292,6 +292,10 @@ fn find_end(
     };
     report.clean = mark.closed && !goes_on_at(checked, &start).map_err(failed)?;
     report.older_manifest = mark.closed && !report.clean;
+    if report.older_manifest {
+        // Its reserve is as old as itself, and says nothing about the batches behind it.
+        start.mark.reserved = Offset::LIMIT - 1;
+    }
     let verdict = if report.clean {
         at_mark
     } else {
@@ -319,12 +323,25 @@ fn find_end(
     Ok((Log::new(storage.clone(), found.queue, set.collect(), end), verdict))
 }
 
+/// Returns the next offset to give: beyond every one that anybody can have been told.
+fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
+    let told = verdict.next.max(slot.reserved);
+    if report.clean {
+        slot.next
+    } else if report.older_manifest {
+        // The newer manifest reserved at most so many offsets beyond the last batch.
+        (told + 2 * LAST_RESERVE).min(Offset::LIMIT - 1)
+    } else {
+        told
+    }
+}
+
 /// Tells whether a valid batch stands where a closed log should end.
 fn goes_on_at(checked: &Checked, start: &Start) -> std::io::Result<bool> {
     let expected = log::scan::Expected {
         salt: start.salt,
         base: start.mark.next,
-        reserved: crate::offset::Offset::LIMIT,
+        reserved: Offset::LIMIT,
         limit: start.capacity,
     };
     let mut window = log::scan::Window::new(checked.file.clone());

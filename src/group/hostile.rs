@@ -48,7 +48,7 @@ proptest! {
     ) {
         let mut world = World::new((0..400).collect());
         ops.iter().for_each(|op| world.step(op));
-        let (mut state, bound) = (world.state.clone(), world.state.snapshot_bound());
+        let (mut state, bound) = (world.state.clone(), world.state.snapshot_bound(0, true));
         let text = "x".repeat(2_000);
 
         for (&(offset, number), end) in world.loans.iter().zip(ends) {

@@ -14,8 +14,9 @@ use super::state::{Now, State};
 use crate::clock::Clock;
 use crate::commit::{Commit, Guard, Worker};
 use crate::error::{Error, Result};
-use crate::format::entry::{Entry, SLOT_BYTES};
-use crate::format::snapshot::Snapshot;
+use crate::format::entry::{Entry, MAX_SLOTS, MAX_TEXT, SLOT_BYTES};
+use crate::format::snapshot::{Snapshot, packed_len};
+use crate::format::{PAGE_POSITION, round_up};
 use crate::log::Log;
 use crate::log::reader::{Cursor, Message, Step};
 use crate::offsets::{Halves, SwitchFailed, Track};
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     room: u64,
     /// A synced group of entries starts with a mark of this position.
     mark_due: Option<u64>,
+    /// Bytes of the smaller half.
+    least_bytes: u64,
     /// A holder has begun that is in no synced snapshot yet.
     unsaved_holder: bool,
     /// The newest generation whose switch is complete.
@@ -174,6 +177,7 @@ impl Worker<Shared> for Writer {
                 shared.mark_due = None;
                 shared.unsaved_holder = false;
                 shared.room = (shared.room * 2).min(MOST_ROOM);
+                shared.least_bytes = self.halves.least_bytes();
                 shared.generation = self.halves.generation();
             }
             shared.switch_refused = refused;
@@ -228,7 +232,7 @@ impl Live {
         synced: bool,
         mappings: bool,
     ) -> Arc<Self> {
-        let generation = halves.generation();
+        let (generation, least_bytes) = (halves.generation(), halves.least_bytes());
         let mapped = mappings && !synced;
         let writer = Writer { halves, mapped, clock: clock.clone() };
         let shared = Shared {
@@ -248,6 +252,7 @@ impl Live {
             switch_refused: None,
             room: LEAST_ROOM,
             mark_due: None,
+            least_bytes,
             unsaved_holder: false,
             generation,
             sleepers: 0,
@@ -268,6 +273,9 @@ impl Live {
 
     /// Returns once `bytes` of entries fit beside what is kept for settling every loan, `loans`
     /// new ones included; switches halves if they do not.
+    ///
+    /// Room is kept in both halves, for the largest snapshot that settling can lead to, too: so an
+    /// ack needs no room that is not there already, however full the disk is.
     pub(super) fn with_room<'a>(
         &'a self,
         mut guard: Locked<'a>,
@@ -277,11 +285,26 @@ impl Live {
         loop {
             guard.check()?;
             let need = bytes + RESERVE * (guard.state.on_loan() + loans) + SLOT_BYTES;
-            if guard.track.as_ref().is_some_and(|track| track.room() >= need) {
+            let kept = loans == 0 || guard.halves_fit(need, loans, 0);
+            if kept && guard.track.as_ref().is_some_and(|track| track.room() >= need) {
                 return Ok(guard);
             }
-            guard = self.switch(guard, need)?;
+            let snapshot = if kept { 0 } else { packed_len(guard.state.snapshot_bound(loans, false)) };
+            // Twice as much is wished for, so that growing is rare.
+            guard.room = guard.room.max(2 * snapshot);
+            guard = self.switch(guard, need + snapshot)?;
         }
+    }
+
+    /// Returns once `bytes` of entries fit that settle loans: room for them was kept at the lending.
+    pub(super) fn with_settling_room<'a>(&'a self, guard: Locked<'a>, bytes: u64) -> Result<Locked<'a>> {
+        guard.check()?;
+        if guard.track.as_ref().is_some_and(|track| track.room() >= bytes + SLOT_BYTES) {
+            return Ok(guard);
+        }
+        // What is to be appended is what was kept for these loans: nothing is kept twice.
+        let need = RESERVE * guard.state.on_loan();
+        self.switch(guard, bytes.max(need) + SLOT_BYTES)
     }
 
     /// Switches halves, to one with room for `need` bytes of entries at least.
@@ -300,15 +323,6 @@ impl Live {
         });
         answer.unwrap_or(Ok(()))?;
         Ok(guard)
-    }
-
-    /// Returns once one entry fits that settles a loan: room for it was kept when it was lent.
-    pub(super) fn with_settling_room<'a>(&'a self, guard: Locked<'a>, bytes: u64) -> Result<Locked<'a>> {
-        guard.check()?;
-        if guard.track.as_ref().is_some_and(|track| track.room() >= bytes + SLOT_BYTES) {
-            return Ok(guard);
-        }
-        self.with_room(guard, bytes, 0)
     }
 
     /// Appends and applies an entry.
@@ -470,8 +484,21 @@ impl Live {
 }
 
 impl Shared {
+    /// Tells whether a half holds the largest snapshot that settling every loan, `loans` new ones
+    /// included, can lead to, `extra` bytes of it, and `need` bytes of entries.
+    fn halves_fit(&self, need: u64, loans: u64, extra: u64) -> bool {
+        let snapshot = packed_len(self.state.snapshot_bound(loans, false) + extra);
+        round_up(PAGE_POSITION + snapshot, PAGE_POSITION) + need <= self.least_bytes
+    }
+
+    /// Tells whether an error text can be kept although every loan must still be settled.
+    pub(super) fn has_room_for_text(&self) -> bool {
+        let kept = RESERVE * self.state.on_loan() + SLOT_BYTES;
+        self.has_room_beside_loans(MAX_SLOTS as u64 * SLOT_BYTES) && self.halves_fit(kept, 0, MAX_TEXT as u64)
+    }
+
     /// Tells whether so many bytes can be spent although every loan must still be settled.
-    pub(super) fn has_room_beside_loans(&self, bytes: u64) -> bool {
+    fn has_room_beside_loans(&self, bytes: u64) -> bool {
         let kept = RESERVE * self.state.on_loan() + SLOT_BYTES;
         self.track.as_ref().is_some_and(|track| track.room() >= bytes + kept)
     }

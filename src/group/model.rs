@@ -413,7 +413,7 @@ pub(super) fn sound(state: &State, now: Now) {
     let snapshot = state.to_snapshot();
     let bytes = snapshot.encode();
     assert_eq!(Snapshot::decode(&bytes).as_ref(), Ok(&snapshot));
-    assert!(bytes.len() as u64 <= state.snapshot_bound());
+    assert!(bytes.len() as u64 <= state.snapshot_bound(0, true));
     let (mut here, mut again) = (state.clone(), State::from_snapshot(&snapshot, now));
     here.ripen(now);
     again.ripen(now);

@@ -94,7 +94,7 @@ impl Live {
                 return Ok(loans);
             }
             let until = [ask.until, due].into_iter().flatten().min();
-            guard = self.sleep(guard, seen, until, ask.idle_ends);
+            guard = self.sleep(guard, seen, until, ask);
         }
         self.settle_down(guard, false)?;
         Ok(loans)
@@ -106,12 +106,15 @@ impl Live {
         mut guard: Locked<'a>,
         seen: u64,
         until: Option<Duration>,
-        watches: bool,
+        ask: &Ask<'_>,
     ) -> Locked<'a> {
+        let watches = ask.idle_ends;
         guard.sleepers += 1;
         guard.watchers += u32::from(watches);
         self.log.sleep();
-        if self.log.next() == seen && self.log.failure().is_none() {
+        // Whoever stops the group, or this receiver, says so before it wakes us.
+        let stopped = guard.stopped.is_some() || ask.stop.load(Ordering::Acquire);
+        if !stopped && self.log.next() == seen && self.log.failure().is_none() {
             guard = self.commit.wait_changed(guard, &*self.clock, until);
         }
         self.log.awake();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::live::Live;
 use crate::error::{Error, Result};
-use crate::format::entry::{MAX_SLOTS, SLOT_BYTES};
+use crate::format::entry::SLOT_BYTES;
 use crate::offset::Offset;
 
 /// A loan to be settled: its message and its delivery number.
@@ -70,7 +70,7 @@ impl Live {
     pub(crate) fn end(&self, loan: Settle, end: End<'_>, wait: bool) -> Result<()> {
         let mut guard = self.with_settling_room(self.commit.lock(), SLOT_BYTES)?;
         let now = self.now();
-        let text = guard.has_room_beside_loans(MAX_SLOTS as u64 * SLOT_BYTES);
+        let text = guard.has_room_for_text();
         let Settle { offset, delivery, place } = loan;
         let entry = match end {
             End::Nack { reason, after } => {

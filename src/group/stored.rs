@@ -79,21 +79,22 @@ impl State {
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
-    /// out now is settled, however that goes.
-    pub(crate) fn snapshot_bound(&self) -> u64 {
+    /// out now, and `more` new ones, are settled, however that goes. With `texts` each of them may
+    /// leave an error text.
+    pub(crate) fn snapshot_bound(&self, more: u64, texts: bool) -> u64 {
         // Four section heads, the reading, the policy and two lengths come to 127 bytes.
         const FIXED: u64 = 4 * 8 + 56 + 23 + 2 * 8;
         const RANGE: u64 = 16;
         // Offset, end, state (a tag and 20 bytes), counters, late, a length.
         const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;
-        let loans = self.on_loan();
+        let loans = self.on_loan() + more;
         // A loan that ends becomes one exception or splits a row or range: an exception takes more. A
         // late ack splits a row too.
         let ends = loans + self.exceptions.tally().late;
         let exceptions = (self.exceptions.len() as u64 + ends) * EXCEPTION;
         // What a later version left in the snapshot is kept, each with a section head.
         let unknown: u64 = self.unknown.iter().map(|(_, bytes)| 8 + bytes.len() as u64).sum();
-        let texts = self.exceptions.texts_bound(loans);
+        let texts = self.exceptions.texts_bound(if texts { loans } else { 0 });
         FIXED + self.done.len() as u64 * RANGE + exceptions + texts + unknown
     }
 }

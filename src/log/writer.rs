@@ -25,7 +25,7 @@ use crate::wake::{Bell, Wake};
 const GATHER: usize = 1 << 20;
 /// How many offsets are reserved at first; each reserve is twice the one before.
 const FIRST_RESERVE: u64 = 1 << 12;
-const LAST_RESERVE: u64 = 1 << 20;
+pub(crate) const LAST_RESERVE: u64 = 1 << 20;
 
 /// Where the answer to one wish appears.
 #[derive(Debug, Default)]

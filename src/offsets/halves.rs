@@ -74,9 +74,9 @@ impl Halves {
         self.halves[self.holds].header.generation()
     }
 
-    /// Returns the bytes that both files were written to.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.halves.iter().map(|half| half.written).sum()
+    /// Returns the bytes of the smaller file: what a switch can count on without any room.
+    pub(crate) fn least_bytes(&self) -> u64 {
+        self.halves[0].written.min(self.halves[1].written)
     }
 
     /// Plants a fault.
