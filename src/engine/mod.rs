@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     groups: Mutex<Groups>,
     /// Held over the birth and the end of a group: both write files and the manifest.
     changing_groups: Mutex<()>,
+    /// Every group whose messages the log has lost has a file that says so.
+    losses_saved: AtomicBool,
     /// Names the loans of this opening.
     holder: u32,
     /// Gone once the queue is closed.

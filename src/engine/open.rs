@@ -94,6 +94,7 @@ impl Engine {
         let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
         clock.on_advance(waker);
         let _ = held.note(&format!("opened by process {}", std::process::id()));
+        let report_is_lossless = report.lost.is_empty();
         let engine = Arc::new(Self {
             storage,
             queue: found.queue,
@@ -104,6 +105,7 @@ impl Engine {
             commit,
             groups: Mutex::new(loaded),
             changing_groups: Mutex::new(()),
+            losses_saved: AtomicBool::new(report_is_lossless),
             holder,
             lock: Mutex::new(Some(held)),
             closed: AtomicBool::new(false),
@@ -395,7 +397,8 @@ fn load_groups(
 }
 
 /// Returns loans of those who are gone, and passes messages that the log lost. Nothing of it is
-/// written here: the next opening would find the same, and the first entry's switch takes it along.
+/// written here: the next opening would find the same, and the first entry's switch takes it along
+/// (or, of what was lost, the first push: behind it nobody could tell any more).
 fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: Now, report: &mut Recovery) {
     let loans = state.stats().on_loan;
     for holder in state.holders_out() {

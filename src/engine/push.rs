@@ -1,10 +1,11 @@
 //! How does a message get from a caller's hands into the log?
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
 use crate::log::writer::{Job, Slot, Wish};
@@ -31,6 +32,7 @@ impl Engine {
             return Ok(Offsets::new(0, 0));
         }
         let batch = self.encode(records)?;
+        self.save_losses()?;
         self.ask(Wish::Push { batch, synced: durability == Durability::Synced })
     }
 
@@ -45,6 +47,7 @@ impl Engine {
     ) -> Result<Pushed> {
         self.check_open()?;
         let batch = self.encode(records)?;
+        self.save_losses()?;
         let slot = Arc::new(Slot::default());
         let wish = Wish::Push { batch, synced: durability == Durability::Synced };
         let mut guard = self.commit.lock();
@@ -60,6 +63,23 @@ impl Engine {
             self.deferred.wake();
         }
         Ok(Pushed { engine: self.clone(), slot, group })
+    }
+
+    /// Before the first push of an opening that found messages lost: has their groups say so in
+    /// their files. Once the log has gone on behind them, a later opening would take their offsets
+    /// for damage.
+    fn save_losses(&self) -> Result<()> {
+        if self.losses_saved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _changing = lock(&self.changing_groups);
+        for group in self.all_groups() {
+            if self.recovery.lost.iter().any(|lost| lost.group == group.name) {
+                group.save()?;
+            }
+        }
+        self.losses_saved.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Returns when everything pushed before is on stable storage.

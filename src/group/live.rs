@@ -203,6 +203,11 @@ impl Live {
         self.switch(guard, bytes.max(need) + SLOT_BYTES)
     }
 
+    /// Makes the state durable, if no entry of this opening did so yet.
+    pub(crate) fn save(&self) -> Result<()> {
+        self.with_room(self.commit.lock(), SLOT_BYTES, 0).map(drop)
+    }
+
     /// Switches halves, to one with room for `need` bytes of entries at least.
     fn switch<'a>(&'a self, mut guard: Locked<'a>, need: u64) -> Result<Locked<'a>> {
         guard.switch_wanted = Some(guard.switch_wanted.unwrap_or(0).max(need));

@@ -1,10 +1,22 @@
 //! All tests from the outside, in one binary; this list is their table of contents.
 
+/// Every promise, at a crash after and a failure of every operation.
+mod crash;
 /// The programs in `examples`, killed and run again.
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What must, may and must not be there: the model.
+mod ledger;
+/// Planted bugs, which the crash tests find.
+mod plants;
+/// Random steps, reopening, kills and power cuts among them.
+mod random;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
+/// Steps on a queue, each answer noted in the ledger.
+mod script;
 /// The architecture, as rules that are checked.
 mod tidy;
+/// What the crash tests do before the crash.
+mod workloads;

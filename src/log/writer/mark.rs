@@ -28,7 +28,7 @@ impl Writer {
         #[cfg(any(test, feature = "testing"))]
         if self.plants.write_before_opened {
             self.opened = true;
-            self.reserved = Offset::LIMIT;
+            self.reserved = self.next + FIRST_RESERVE;
             return Ok(());
         }
         self.reserve_up_to(self.next + FIRST_RESERVE)?;

@@ -1,0 +1,371 @@
+//! What must, may and must not be in a queue after what happened to it? The model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use backlog::testing::{ManualClock, SimDisk};
+use backlog::{Error, GroupOptions, Options, Start};
+
+/// `Err` says which promise was broken, and how.
+pub(crate) type Verdict<T = ()> = Result<T, String>;
+
+/// What is known of a message, by what its push returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing took effect, said the push, or an opening found that it is not there: for ever.
+    Absent,
+    Doubt,
+    /// Survives a killed process.
+    Buffered,
+    /// Survives everything.
+    Durable,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    batch: usize,
+    synced: bool,
+    offset: Option<u64>,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existence {
+    No,
+    Doubt,
+    Yes,
+}
+
+#[derive(Clone, Debug)]
+struct Reader {
+    existence: Existence,
+    synced: bool,
+    /// Messages that were acked or rejected, and how safe that is.
+    done: BTreeMap<usize, Fate>,
+    lent: BTreeSet<usize>,
+}
+
+/// What a queue was told, and what it answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    sent: Vec<Sent>,
+    batches: usize,
+    readers: BTreeMap<String, Reader>,
+    told: BTreeMap<u64, usize>,
+    /// The disk has stopped: nobody hears what calls return from now on.
+    pub(crate) deaf: bool,
+}
+
+/// What an opening found: offsets and messages, of the log and as each group is delivered them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    log: Vec<(u64, usize)>,
+    groups: BTreeMap<String, Vec<(u64, usize)>>,
+    lost: Vec<(u64, u64)>,
+}
+
+/// What happened to the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Killed,
+    PowerCut,
+}
+
+/// Makes the payload of a message: its number, and bytes that follow from it.
+pub(crate) fn payload(id: usize, length: usize) -> Vec<u8> {
+    let mut bytes = format!("{id:08}:{length:08}:").into_bytes();
+    bytes.extend((0..length).map(|at| u8::try_from((id * 31 + at * 7) % 251).unwrap_or(0)));
+    bytes
+}
+
+/// Reads the number of a message; `None` if the payload is not what was pushed.
+pub(crate) fn number(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes.get(..18)?).ok()?;
+    let id = text.get(..8)?.parse().ok()?;
+    let length = text.get(9..17)?.parse().ok()?;
+    (payload(id, length) == bytes).then_some(id)
+}
+
+impl Ledger {
+    fn took_no_effect(&self, error: &Error) -> bool {
+        use Error::{Closed, Exhausted, Full, Io, TooLarge};
+        !self.deaf && matches!(error, Io { .. } | Full { .. } | TooLarge { .. } | Closed | Exhausted { .. })
+    }
+
+    /// Notes a push of `count` messages that is about to happen; returns their numbers.
+    pub(crate) fn begin(&mut self, count: usize, synced: bool) -> Vec<usize> {
+        let first = self.sent.len();
+        let sent = Sent { batch: self.batches, synced, offset: None, fate: Fate::Doubt };
+        self.batches += 1;
+        self.sent.extend(std::iter::repeat_n(sent, count));
+        (first..first + count).collect()
+    }
+
+    /// Notes what the push returned.
+    pub(crate) fn pushed(&mut self, ids: &[usize], result: &Result<Vec<u64>, Error>) -> Verdict {
+        let offsets = match result {
+            Ok(offsets) => offsets,
+            Err(error) => {
+                let fate = if self.took_no_effect(error) { Fate::Absent } else { Fate::Doubt };
+                ids.iter().for_each(|&id| self.sent[id].fate = fate);
+                return Ok(());
+            }
+        };
+        if offsets.len() != ids.len() {
+            return Err(format!("{} offsets for {} messages", offsets.len(), ids.len()));
+        }
+        for (&id, &offset) in ids.iter().zip(offsets) {
+            self.tell(id, offset)?;
+            self.sent[id].fate = Fate::Buffered;
+        }
+        if ids.first().is_some_and(|&id| self.sent[id].synced) {
+            self.pushes_are_durable();
+        }
+        Ok(())
+    }
+
+    /// Notes that somebody was told an offset.
+    fn tell(&mut self, id: usize, offset: u64) -> Verdict {
+        if let Some(&other) = self.told.get(&offset).filter(|&&other| other != id) {
+            return Err(format!("P4: offset {offset} was told for message {other}, and now for {id}"));
+        }
+        if let Some(before) = self.sent[id].offset.filter(|&before| before != offset) {
+            return Err(format!("P4: message {id} had offset {before}, and now {offset}"));
+        }
+        self.told.insert(offset, id);
+        self.sent[id].offset = Some(offset);
+        Ok(())
+    }
+
+    /// Notes that the log was synced: whatever was pushed before is safe.
+    pub(crate) fn pushes_are_durable(&mut self) {
+        let buffered = self.sent.iter_mut().filter(|sent| sent.fate == Fate::Buffered);
+        buffered.for_each(|sent| sent.fate = Fate::Durable);
+    }
+
+    /// Notes that everything was synced.
+    pub(crate) fn all_is_durable(&mut self) {
+        self.pushes_are_durable();
+        for reader in self.readers.values_mut() {
+            for fate in reader.done.values_mut().filter(|fate| **fate == Fate::Buffered) {
+                *fate = Fate::Durable;
+            }
+        }
+    }
+
+    /// Notes that a sync has failed, or that the power was cut.
+    pub(crate) fn buffered_is_in_doubt(&mut self) {
+        let done = self.readers.values_mut().flat_map(|reader| reader.done.values_mut());
+        let fates = self.sent.iter_mut().map(|sent| &mut sent.fate).chain(done);
+        fates.filter(|fate| **fate == Fate::Buffered).for_each(|fate| *fate = Fate::Doubt);
+    }
+
+    /// Notes how a group's creation went.
+    pub(crate) fn created(&mut self, name: &str, synced: bool, result: Result<(), &Error>) {
+        let existence = match result {
+            Ok(()) => Existence::Yes,
+            // Whether the removal before is in doubt or not: this changes nothing.
+            Err(Error::GroupExists { .. }) => return,
+            Err(error) if self.took_no_effect(error) => return,
+            Err(_) => Existence::Doubt,
+        };
+        let reader = Reader { existence, synced, done: BTreeMap::new(), lent: BTreeSet::new() };
+        self.readers.insert(name.to_owned(), reader);
+    }
+
+    pub(crate) fn removed(&mut self, name: &str, result: Result<(), &Error>) {
+        let existence = match result {
+            Ok(()) | Err(Error::NoSuchGroup { .. }) => Existence::No,
+            Err(error) if self.took_no_effect(error) => return,
+            Err(_) => Existence::Doubt,
+        };
+        if let Some(reader) = self.readers.get_mut(name) {
+            reader.existence = existence;
+        }
+    }
+
+    /// Checks a delivery; returns the message's number.
+    pub(crate) fn lent(&mut self, group: &str, offset: u64, bytes: &[u8]) -> Verdict<usize> {
+        let id = self.known(offset, bytes)?;
+        self.tell(id, offset)?;
+        if self.sent[id].synced {
+            // What was handed out of a synced push is durable, whether or not the push returned.
+            self.sent[id].fate = Fate::Durable;
+        }
+        let reader = self.readers.get_mut(group).ok_or(format!("a delivery of unknown group {group}"))?;
+        if matches!(reader.done.get(&id), Some(Fate::Buffered | Fate::Durable)) {
+            return Err(format!("P5: message {id} was acked in {group} and comes again"));
+        }
+        if !reader.lent.insert(id) {
+            return Err(format!("message {id} was lent twice at a time in {group}"));
+        }
+        Ok(id)
+    }
+
+    fn known(&self, offset: u64, bytes: &[u8]) -> Verdict<usize> {
+        let id = number(bytes).ok_or(format!("P2: offset {offset} has a payload that nobody pushed"))?;
+        match self.sent.get(id) {
+            None => Err(format!("P2: message {id} was never pushed")),
+            Some(sent) if sent.fate == Fate::Absent => {
+                Err(format!("message {id} at {offset} is there, but its push had no effect"))
+            }
+            Some(_) => Ok(id),
+        }
+    }
+
+    /// Notes that a loan ended without an ack.
+    pub(crate) fn returned(&mut self, group: &str, id: usize) {
+        if let Some(reader) = self.readers.get_mut(group) {
+            reader.lent.remove(&id);
+        }
+    }
+
+    /// Notes what an ack (or a reject) returned.
+    pub(crate) fn settled(&mut self, group: &str, id: usize, ok: bool) {
+        self.returned(group, id);
+        if let Some(reader) = self.readers.get_mut(group) {
+            let safe = if reader.synced { Fate::Durable } else { Fate::Buffered };
+            reader.done.insert(id, if ok { safe } else { Fate::Doubt });
+        }
+    }
+
+    /// Notes that all loans are over.
+    pub(crate) fn process_ended(&mut self) {
+        self.readers.values_mut().for_each(|reader| reader.lent.clear());
+    }
+
+    /// Opens a disk, reads everything in it and checks it. The disk is used up.
+    pub(crate) fn check(&self, disk: &SimDisk, options: &Options, end: End) -> Verdict<Found> {
+        let found = self.look(disk, options)?;
+        self.judge(&found, end)?;
+        Ok(found)
+    }
+
+    fn look(&self, disk: &SimDisk, options: &Options) -> Verdict<Found> {
+        let clock = ManualClock::new(10_000_000);
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: Error| format!("{what}: {error}")
+        };
+        let options = options.clone().sim_disk(disk).manual_clock(&clock).threads(false);
+        let queue = options.open().map_err(failed("P6: the opening failed"))?;
+        let recovery = queue.recovery();
+        if !recovery.damaged.is_empty() || !recovery.refused_groups.is_empty() || recovery.older_manifest {
+            return Err(format!("P7: what was torn is taken for damage: {recovery:?}"));
+        }
+        let mut found = Found::default();
+        found.lost = recovery.lost.iter().map(|lost| lost.offsets).collect();
+        // Whatever was nacked is due.
+        clock.advance(Duration::from_secs(48 * 3600));
+        for name in queue.groups() {
+            let consumer = queue.group(&name).map_err(failed("find a group"))?.consumer();
+            let messages = self.drain(&consumer)?;
+            found.groups.insert(name, messages);
+        }
+        let whole = GroupOptions::new().start(Start::Beginning);
+        let whole = queue.create_group("whole", whole).map_err(failed("make a group after a crash"))?;
+        found.log = self.drain(&whole.consumer())?;
+        let next = queue.push("fresh").map_err(failed("push after a crash"))?.get();
+        let last = self.told.last_key_value().map(|(&last, _)| last).max(found.log.last().map(|last| last.0));
+        if last.is_some_and(|last| next <= last) {
+            return Err(format!("P4: offset {next} is given again, {last:?} was told"));
+        }
+        let fresh = whole.consumer().try_recv().map_err(failed("receive a fresh message"))?;
+        let fresh = fresh.ok_or("a fresh message is not delivered")?;
+        if fresh.payload() != b"fresh" || fresh.offset().get() != next {
+            return Err(format!("P2: a fresh message at {next} came as {fresh:?}"));
+        }
+        drop(fresh);
+        queue.close().map_err(failed("close after a crash"))?;
+        Ok(found)
+    }
+
+    fn drain(&self, consumer: &backlog::Consumer) -> Verdict<Vec<(u64, usize)>> {
+        let name = consumer.group().to_owned();
+        let mut messages: Vec<(u64, usize)> = Vec::new();
+        loop {
+            let job = consumer.try_recv().map_err(|error| format!("receive in {name}: {error}"))?;
+            let Some(job) = job else { return Ok(messages) };
+            let (offset, id) = (job.offset().get(), self.known(job.offset().get(), job.payload())?);
+            if let Some(last) = messages.last().filter(|last| last.0 >= offset || last.1 >= id) {
+                return Err(format!("order in {name}: {:?} after {last:?}", (offset, id)));
+            }
+            if self.sent[id].offset.is_some_and(|told| told != offset) {
+                return Err(format!("P4: message {id} was told another offset than {offset}"));
+            }
+            messages.push((offset, id));
+            job.ack().map_err(|error| format!("ack in {name}: {error}"))?;
+        }
+    }
+
+    fn judge(&self, found: &Found, end: End) -> Verdict {
+        let safe = |fate| fate == Fate::Durable || (fate == Fate::Buffered && end == End::Killed);
+        let there: BTreeSet<usize> = found.log.iter().map(|&(_, id)| id).collect();
+        let mut batches: BTreeMap<usize, BTreeSet<bool>> = BTreeMap::new();
+        for (id, sent) in self.sent.iter().enumerate() {
+            batches.entry(sent.batch).or_default().insert(there.contains(&id));
+            if safe(sent.fate) && !there.contains(&id) {
+                return Err(format!("P1: message {id} ({sent:?}) is gone"));
+            }
+            let lost = |offset| found.lost.iter().any(|&(first, end)| (first..end).contains(&offset));
+            if safe(sent.fate) && sent.offset.is_some_and(lost) {
+                return Err(format!("P1: message {id} ({sent:?}) is reported lost"));
+            }
+        }
+        if let Some(batch) = batches.iter().find(|(_, kinds)| kinds.len() > 1) {
+            return Err(format!("P3: batch {} is there in part", batch.0));
+        }
+        for (name, reader) in &self.readers {
+            let Some(messages) = found.groups.get(name) else {
+                if reader.existence == Existence::Yes {
+                    return Err(format!("group {name} is gone"));
+                }
+                continue;
+            };
+            if reader.existence == Existence::No {
+                return Err(format!("group {name} was removed and is there"));
+            }
+            let delivered: BTreeSet<usize> = messages.iter().map(|&(_, id)| id).collect();
+            for &id in &there {
+                match reader.done.get(&id) {
+                    None if !delivered.contains(&id) => {
+                        return Err(format!("P1: message {id} is not delivered to {name}"));
+                    }
+                    Some(&fate) if safe(fate) && delivered.contains(&id) => {
+                        return Err(format!("P5: message {id} was acked in {name} and comes again"));
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(id) = delivered.difference(&there).next() {
+                return Err(format!("P2: message {id} comes to {name}, but is not in the log"));
+            }
+        }
+        match found.groups.keys().find(|name| !self.readers.contains_key(*name)) {
+            Some(name) => Err(format!("group {name} is there, and nobody made it")),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what an opening found for what is: it stays so.
+    pub(crate) fn resolve(&mut self, found: &Found) {
+        self.process_ended();
+        for sent in &mut self.sent {
+            sent.fate = Fate::Absent;
+        }
+        for &(offset, id) in &found.log {
+            self.sent[id].fate = Fate::Durable;
+            self.sent[id].offset = Some(offset);
+            self.told.insert(offset, id);
+        }
+        self.readers.retain(|name, _| found.groups.contains_key(name));
+        for (name, reader) in &mut self.readers {
+            reader.existence = Existence::Yes;
+            let again: BTreeSet<usize> = found.groups[name].iter().map(|&(_, id)| id).collect();
+            reader.done = (0..self.sent.len())
+                .filter(|id| self.sent[*id].fate == Fate::Durable && !again.contains(id))
+                .map(|id| (id, Fate::Durable))
+                .collect();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What do the crash tests do before the crash?
+
+use crate::script::{SPY, Setup, Step};
+
+/// A named run of steps.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) setup: Setup,
+    pub(crate) steps: Vec<Step>,
+}
+
+const SYNCED: &str = "synced";
+const BUFFERED: &str = "buffered";
+
+fn push(synced: bool, length: usize) -> Step {
+    Step::Push { synced, length }
+}
+
+fn small() -> Setup {
+    Setup { segment_bytes: 8 << 10, ..Setup::default() }
+}
+
+/// Everything once, at both levels.
+pub(crate) fn everything() -> Workload {
+    let mut steps = vec![
+        Step::Create { group: SYNCED, synced: true },
+        Step::Create { group: BUFFERED, synced: false },
+        Step::Create { group: SPY, synced: true },
+        push(true, 100),
+        push(false, 700),
+        Step::Batch { synced: true, count: 5, length: 300 },
+    ];
+    for group in [SYNCED, BUFFERED] {
+        steps.extend([
+            Step::Receive { group, count: 4 },
+            Step::Ack { group, count: 1 },
+            Step::Nack { group },
+            Step::Reject { group },
+            Step::Release { group },
+            Step::Receive { group, count: 3 },
+        ]);
+    }
+    steps.extend([
+        Step::Deferred { count: 3, length: 200 },
+        Step::Reopen,
+        push(true, 600),
+        Step::Batch { synced: false, count: 4, length: 500 },
+        push(true, 10_000),
+        Step::Receive { group: SYNCED, count: 5 },
+        Step::AckAll { group: SYNCED },
+        Step::Receive { group: BUFFERED, count: 5 },
+        Step::AckAll { group: BUFFERED },
+        Step::Sync,
+        Step::Create { group: "short-lived", synced: true },
+        Step::Receive { group: "short-lived", count: 2 },
+        Step::Ack { group: "short-lived", count: 1 },
+        Step::Remove { group: "short-lived" },
+        Step::Create { group: "short-lived", synced: false },
+        push(false, 40),
+        Step::Advance { seconds: 3 },
+        Step::Duties,
+        Step::Receive { group: SYNCED, count: 9 },
+        Step::Ack { group: SYNCED, count: 3 },
+        Step::Reopen,
+        Step::Receive { group: SYNCED, count: 9 },
+        Step::Ack { group: SYNCED, count: 9 },
+    ]);
+    Workload { name: "everything", setup: small(), steps }
+}
+
+/// The same where nothing can be mapped.
+pub(crate) fn unmapped() -> Workload {
+    let setup = Setup { no_mappings: true, ..small() };
+    Workload { name: "unmapped", setup, ..everything() }
+}
+
+/// Rolls, with unsynced batches before them.
+pub(crate) fn rolls() -> Workload {
+    let mut steps = vec![Step::Create { group: SYNCED, synced: true }];
+    for round in 0..12 {
+        steps.extend([push(false, 900), push(false, 650), push(round % 3 == 0, 520)]);
+        if round % 4 == 2 {
+            steps.extend([Step::Receive { group: SYNCED, count: 3 }, Step::Ack { group: SYNCED, count: 2 }]);
+        }
+        if round % 5 == 4 {
+            steps.push(Step::Duties);
+        }
+    }
+    steps.extend([Step::Deferred { count: 6, length: 600 }, push(true, 20_000), push(true, 1)]);
+    Workload { name: "rolls", setup: small(), steps }
+}
+
+/// Pushes that are written together.
+pub(crate) fn deferred() -> Workload {
+    let steps = vec![push(true, 100), Step::Deferred { count: 4, length: 200 }];
+    Workload { name: "deferred", setup: small(), steps }
+}
+
+/// Openings after clean ends and after kills and power cuts, with little between them.
+pub(crate) fn reopenings() -> Workload {
+    let mut steps = vec![Step::Create { group: SYNCED, synced: true }, push(true, 600), push(false, 600)];
+    for seed in 0..5 {
+        steps.extend([
+            Step::Receive { group: SYNCED, count: 2 },
+            Step::Ack { group: SYNCED, count: 1 },
+            push(false, 700),
+            push(false, 300),
+            match seed {
+                0 | 3 => Step::Reopen,
+                1 => Step::Kill,
+                _ => Step::PowerCut { seed: seed + 5 },
+            },
+            push(seed % 2 == 0, 550),
+        ]);
+    }
+    Workload { name: "reopenings", setup: small(), steps }
+}
+
+/// Enough entries for halves to be switched.
+pub(crate) fn switches(synced: bool) -> Workload {
+    let group = if synced { SYNCED } else { BUFFERED };
+    let mut steps = vec![Step::Create { group, synced }];
+    for _ in 0..2 {
+        steps.push(Step::Batch { synced: true, count: 1000, length: 4 });
+        steps.extend([Step::Receive { group, count: 1000 }, Step::AckAll { group }]);
+        steps.extend([Step::Drop { group }, push(true, 10), Step::Advance { seconds: 4000 }]);
+    }
+    steps.extend([Step::Receive { group, count: 5 }, Step::Ack { group, count: 5 }]);
+    let name = if synced { "synced-switches" } else { "buffered-switches" };
+    Workload { name, setup: small(), steps }
+}
