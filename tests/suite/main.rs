@@ -2,6 +2,8 @@
 
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What an opening leaves behind that wrote nothing.
+mod reopen;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// The architecture, as rules that are checked.
