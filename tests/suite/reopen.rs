@@ -1,5 +1,7 @@
-//! What does an opening leave behind that wrote nothing?
-use backlog::testing::SimDisk;
+//! What does an opening leave behind that wrote nothing, and a batch that met an error?
+use std::time::Duration;
+
+use backlog::testing::{Fault, SimDisk};
 use backlog::{Durability, Options, Queue};
 
 fn open(disk: &SimDisk) -> Queue {
@@ -38,4 +40,28 @@ fn a_log_found_not_closed_is_closed_by_an_opening_that_pushes_nothing() {
     assert!(worker.try_recv().unwrap().is_none());
     assert!(Some(third.push("next").unwrap()) > last);
     assert_eq!(worker.try_recv().unwrap().unwrap().payload(), b"next");
+}
+
+#[test]
+fn a_batch_that_meets_an_error_keeps_what_it_has_lent() {
+    for read in 1..6 {
+        let disk = SimDisk::new(2);
+        let queue = open(&disk);
+        let payloads: Vec<Vec<u8>> = (0..900).map(|_| vec![7; 1000]).collect();
+        for payload in &payloads {
+            queue.with_durability(Durability::Buffered).push(payload).unwrap();
+        }
+        let worker = queue.consumer().unwrap();
+        disk.fail_reads(disk.reads() + read, Fault::ReadIo);
+        let mut lent = Vec::new();
+        for _ in 0..3 {
+            // An error is told, and takes nothing along.
+            lent.extend(worker.recv_batch(payloads.len(), Duration::ZERO).unwrap_or_default());
+        }
+        assert_eq!(lent.len(), payloads.len(), "read {read}");
+        assert!(lent.iter().zip(0..).all(|(job, number)| job.offset().get() == number && job.attempt() == 1));
+        for answer in queue.ack_all(lent).unwrap() {
+            answer.unwrap();
+        }
+    }
 }
