@@ -61,6 +61,8 @@ impl Raw {
 
     fn write(&mut self, length: usize) {
         if self.at + length as u64 > LENGTH {
+            // As every log has to, before it goes on in another file.
+            self.sync();
             self.at = 0;
         }
         self.file.write_all_at(&self.buffer, self.at).unwrap();

@@ -87,6 +87,8 @@ impl Engine {
             shown: verdict.next,
             messages: verdict.messages,
             reserved: slot.reserved,
+            // A find would be told by the next opening too; it is as long as nobody writes.
+            walked: !report.clean && !report.has_findings(),
             duties: if settings.threads { duties::bell() } else { Arc::default() },
             evidence,
         });

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::decide::Next;
 use super::live::{Live, Locked};
+use super::state::Now;
 use crate::error::{Error, Result};
 use crate::format::entry::{HELD, SLOT_BYTES};
 use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
@@ -46,6 +47,18 @@ impl Live {
     /// When the group was stopped, the disk refuses, or there is no room to record a loan.
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Loan>> {
         let mut loans = Vec::new();
+        let guard = match self.lend(ask, &mut loans) {
+            Ok(guard) => guard,
+            Err(error) if loans.is_empty() => return Err(error),
+            // What is on loan already is handed out; whoever asks next meets the error.
+            Err(_) => self.commit.lock(),
+        };
+        self.settle_down(guard, false)?;
+        Ok(loans)
+    }
+
+    /// Lends messages, not yet recorded where a crash finds it; those lent before an error stay lent.
+    fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
         let mut guard = self.commit.lock();
         loop {
             let left = (ask.most - loans.len()).min(MOST);
@@ -58,22 +71,18 @@ impl Live {
                 return Err(report);
             }
             let seen = self.log.next();
-            guard = match self.with_room(guard, 2 * SLOT_BYTES, left as u64) {
-                Ok(guard) => guard,
-                Err(error) if loans.is_empty() => return Err(error),
-                Err(_) => return Ok(loans),
-            };
+            guard = self.with_room(guard, 2 * SLOT_BYTES, left as u64)?;
             guard = self.with_numbers(guard, 2 * SLOT_BYTES, left as u64)?;
             let now = self.now();
             guard.state.ripen(now);
             let due = match guard.state.next(now, ask.drain) {
                 Next::Again(offset) => {
-                    guard = self.lend_again(guard, offset, &mut loans)?;
+                    guard = self.lend_again(guard, offset, now, loans)?;
                     continue;
                 }
                 Next::Nothing { until } => until,
                 Next::Fresh => {
-                    let (back, found) = self.lend_fresh(guard, left, &mut loans)?;
+                    let (back, found) = self.lend_fresh(guard, left, now, loans)?;
                     guard = back;
                     if found {
                         continue;
@@ -85,19 +94,18 @@ impl Live {
                 break;
             }
             if ask.idle_ends && guard.state.stats().on_loan == 0 {
-                return Ok(loans);
+                return Ok(guard);
             }
             if let Some(failure) = self.log.failure() {
                 return Err(failure.clone());
             }
             if ask.until.is_some_and(|until| self.clock.now() >= until) {
-                return Ok(loans);
+                return Ok(guard);
             }
             let until = [ask.until, due].into_iter().flatten().min();
             guard = self.sleep(guard, seen, until, ask);
         }
-        self.settle_down(guard, false)?;
-        Ok(loans)
+        Ok(guard)
     }
 
     /// Sleeps until something may have changed.
@@ -129,6 +137,7 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         most: usize,
+        now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<(Locked<'a>, bool)> {
         let head = guard.state.stats().head;
@@ -141,36 +150,43 @@ impl Live {
             let (segment, position) = shared.state.hint();
             cursor.seek(head, Some(Place { segment, position }));
         }
-        let mut row: Vec<Message> = Vec::new();
+        let before = loans.len();
         let stop = loop {
             let step = shared.stash.take().or_else(|| cursor.next_in_memory());
             match step {
                 Some(Step::Message(message)) => {
-                    if row.last().is_some_and(|last| message.offset != last.offset + 1) {
+                    let last = loans[before..].last().map(|loan| loan.message.offset);
+                    if last.is_some_and(|last| message.offset != last + 1) {
                         // Behind a gap: for the next entry.
                         break Some(Some(Step::Message(message)));
                     }
-                    row.push(message);
-                    if row.len() == most {
+                    // Its number is known once it is recorded.
+                    loans.push(Loan { message, delivery: 0, attempt: 1 });
+                    if loans.len() - before == most {
                         break None;
                     }
                 }
                 other => break Some(other),
             }
         };
-        if let (Some(first), Some(last)) = (row.first(), row.last()) {
-            let now = self.now();
-            let entry = guard.state.lend_fresh(first.offset, last.offset + 1, HELD, now);
-            let entry = entry.ok_or_else(no_numbers)?;
-            self.put(&mut guard, &entry, now)?;
-            let place = last.place;
+        let row = &mut loans[before..];
+        let ends = row.first().zip(row.last()).map(|(first, last)| (first.message.offset, &last.message));
+        if let Some((first, last)) = ends {
+            let (end, place) = (last.offset + 1, last.place);
+            let entry = guard.state.lend_fresh(first, end, HELD, now).ok_or_else(no_numbers);
+            let lent = entry.and_then(|entry| self.put(&mut guard, &entry, now).map(|()| entry));
+            let entry = match lent {
+                Ok(entry) => entry,
+                Err(error) => {
+                    // On nobody's account: not to be handed out.
+                    loans.truncate(before);
+                    return Err(error);
+                }
+            };
             guard.state.set_hint(place.pair());
-            let numbers = entry.delivery..;
-            loans.extend(row.into_iter().zip(numbers).map(|(message, delivery)| Loan {
-                message,
-                delivery,
-                attempt: 1,
-            }));
+            for (loan, number) in row.iter_mut().zip(entry.delivery..) {
+                loan.delivery = number;
+            }
             if let Some(Some(step)) = stop {
                 guard.stash = keep(step);
             }
@@ -178,7 +194,6 @@ impl Live {
         }
         match stop.flatten() {
             Some(Step::Damaged(damaged)) => {
-                let now = self.now();
                 let entry = guard.state.damaged(damaged.first, damaged.end, damaged.messages, now);
                 self.put(&mut guard, &entry, now)?;
                 let error = self.damage(&damaged);
@@ -210,12 +225,12 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         offset: u64,
+        now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<Locked<'a>> {
         let Some(message) = guard.fetched.take_if(|message| message.offset == offset) else {
             return self.fetch(guard, offset);
         };
-        let now = self.now();
         let attempt = guard.state.attempt(offset);
         let entry = guard.state.lend_again(offset, HELD, now).ok_or_else(no_numbers)?;
         self.put(&mut guard, &entry, now)?;

@@ -52,6 +52,8 @@ pub(crate) struct Writer {
     reserve_step: u64,
     /// The manifest says "not closed".
     opened: bool,
+    /// It said so when this opening began, which found nothing wrong: see [`Opened`].
+    walked: bool,
     duties: Arc<Bell>,
     evidence: Option<Evidence>,
     /// A failed write that could not be taken back for lack of room, and why it failed.
@@ -81,6 +83,9 @@ pub(crate) struct Opened {
     pub(crate) shown: u64,
     pub(crate) messages: u64,
     pub(crate) reserved: u64,
+    /// The log was found not closed, walked and synced, and nothing is wrong with it: closing may
+    /// say so, though nothing is written.
+    pub(crate) walked: bool,
     /// Rings in the background thread, when there may be a duty.
     pub(crate) duties: Arc<Bell>,
     pub(crate) evidence: Option<Evidence>,
@@ -158,6 +163,7 @@ impl Writer {
             reserved: opened.reserved,
             reserve_step: FIRST_RESERVE,
             opened: false,
+            walked: opened.walked,
             duties: opened.duties,
             evidence: opened.evidence,
             taint: None,

@@ -12,6 +12,8 @@ mod ledger;
 mod plants;
 /// Random steps, reopening, kills and power cuts among them.
 mod random;
+/// What an opening leaves behind that wrote nothing.
+mod reopen;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// Steps on a queue, each answer noted in the ledger.

@@ -112,12 +112,13 @@ impl Writer {
         }
         self.take_back_tainted()?;
         self.sync()?;
-        if self.opened {
+        if self.opened || self.walked {
             let mut mark = self.durable_mark(self.reserved, true);
             // Beyond burnt ones.
             mark.next = self.next;
             self.tell(mark, generations)?;
             self.opened = false;
+            self.walked = false;
         } else if generations_differ(&self.manifest.slot(), generations) {
             let mark = self.manifest.slot().log;
             self.tell(mark, generations)?;
