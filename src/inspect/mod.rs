@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::format::manifest::SegmentRow;
+use crate::format::manifest::{LogMark, SegmentRow};
 use crate::log::recovery::{Start, Verdict, walk};
 use crate::log::{self, Checked, scan};
 use crate::manifest::{self, Found};
@@ -55,7 +55,11 @@ pub(crate) fn tail(storage: &Arc<dyn Storage>) -> Result<(Found, Verdict)> {
 
 /// Finds where the log ends that a manifest describes.
 fn end(storage: &Arc<dyn Storage>, found: &Found) -> Result<Verdict> {
-    let Some(row) = found.slot.segments.last() else { return Ok(Verdict::default()) };
+    let mark = found.slot.log;
+    let Some(row) = found.slot.segments.last().filter(|_| !mark.closed) else {
+        let LogMark { position, next, messages, .. } = mark;
+        return Ok(Verdict { position, next, messages, ..Verdict::default() });
+    };
     let checked = log::check(&**storage, found.queue, row, Access::Read)?;
     walk_active(storage, found, row, &checked)
 }
