@@ -201,7 +201,7 @@ fn tell(args: &Args, report: &PoolReport, left: Option<&GroupStats>) -> u8 {
     if waiting > 0 {
         let due =
             left.next_due.map_or_else(String::new, |due| format!("; the next is due {}", super::time(due)));
-        exit::say(&format!("{waiting} messages remain ({} delayed){due}", left.delayed));
+        exit::say(&format!("{} left ({} delayed){due}", exit::count(waiting, "message"), left.delayed));
         code = FINDINGS;
     }
     code

@@ -13,6 +13,7 @@ use crate::format::manifest::{LogMark, SegmentRow};
 use crate::log::recovery::{Start, Verdict, walk};
 use crate::log::{self, Checked, scan};
 use crate::manifest::{self, Found};
+use crate::offset::Offset;
 use crate::storage::{Access, Storage};
 use crate::wake::Bell;
 
@@ -72,7 +73,12 @@ fn walk_active(
     row: &SegmentRow,
     checked: &Checked,
 ) -> Result<Verdict> {
-    let start = Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let mut start =
+        Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    if start.mark.closed {
+        // Where something lies behind a clean end, the manifest is an older one, as is its reserve.
+        start.mark.reserved = Offset::LIMIT - 1;
+    }
     let path = || storage.root().join(crate::format::names::segment(row.number));
     let mut verdict = scan::read_error(path(), walk(&checked.file, &start))?;
     for time in PAUSES {

@@ -25,6 +25,20 @@ struct Stretch {
     messages: Option<u64>,
 }
 
+impl Stretch {
+    fn of(found: &Found, row: &SegmentRow) -> Self {
+        let rows = &found.slot.segments;
+        let mark = found.slot.log;
+        let next = rows.iter().skip_while(|other| other.number != row.number).nth(1);
+        let (next, behind) = next.map_or((mark.next, mark.messages), |row| (row.base, row.messages_before));
+        Self {
+            end: if row.length == 0 { mark.position } else { row.length },
+            next,
+            messages: (!row.rewritten).then(|| behind.saturating_sub(row.messages_before)),
+        }
+    }
+}
+
 /// What is told to whom while it goes on.
 struct Told<'a> {
     progress: Progress,
@@ -55,18 +69,10 @@ pub(crate) fn verify_log(
     let total = rows.iter().map(|row| row.length).sum::<u64>() + found.slot.log.position;
     let mut told = Told { progress: Progress { done: 0, total }, to };
     let mut last = None;
-    for (index, row) in rows.iter().enumerate() {
-        let next = rows.get(index + 1);
-        let stretch = Stretch {
-            end: if row.length == 0 { found.slot.log.position } else { row.length },
-            next: next.map_or(found.slot.log.next, |next| next.base),
-            messages: (!row.rewritten).then(|| {
-                next.map_or(found.slot.log.messages, |next| next.messages_before) - row.messages_before
-            }),
-        };
+    for row in rows {
         let start = told.progress.done;
-        let (here, verdict) = verify_row(storage, &found, row, &stretch, &mut told)?;
-        told.progress.done = start + stretch.end;
+        let (here, verdict) = verify_row(storage, &found, row, &mut told)?;
+        told.progress.done = start + if row.length == 0 { found.slot.log.position } else { row.length };
         (told.to)(told.progress);
         findings.extend(here);
         last = verdict;
@@ -87,40 +93,41 @@ fn steady(storage: &Arc<dyn Storage>) -> Result<Found> {
     found
 }
 
-/// Checks one segment, and once more if something is found: the manifest may have moved on.
+/// Checks one segment, and once more if something is found and the manifest has moved on.
 fn verify_row(
     storage: &Arc<dyn Storage>,
     found: &Found,
     row: &SegmentRow,
-    stretch: &Stretch,
     told: &mut Told<'_>,
 ) -> Result<(Vec<Finding>, Option<Verdict>)> {
-    let mut seen = found.slot.sequence;
+    let mut checked = verify_once(storage, found, row, told)?;
+    let mut sequence = found.slot.sequence;
     for _ in 1..LOOKS {
-        let first = verify_once(storage, found, row, stretch, told)?;
-        if first.0.is_empty() {
-            return Ok(first);
+        if checked.0.is_empty() {
+            break;
         }
         let after = manifest::look(storage)?;
-        if !after.slot.segments.iter().any(|other| (other.number, other.salt) == (row.number, row.salt)) {
+        if after.slot.sequence == sequence {
+            break;
+        }
+        let same = |other: &&SegmentRow| (other.number, other.salt) == (row.number, row.salt);
+        let Some(row) = after.slot.segments.iter().find(same) else {
             // Done in every group and given up meanwhile: nothing in it is promised any more.
             return Ok((Vec::new(), None));
-        }
-        if after.slot.sequence == seen {
-            return Ok(first);
-        }
-        seen = after.slot.sequence;
+        };
+        checked = verify_once(storage, &after, row, told)?;
+        sequence = after.slot.sequence;
     }
-    verify_once(storage, found, row, stretch, told)
+    Ok(checked)
 }
 
 fn verify_once(
     storage: &Arc<dyn Storage>,
     found: &Found,
     row: &SegmentRow,
-    stretch: &Stretch,
     told: &mut Told<'_>,
 ) -> Result<(Vec<Finding>, Option<Verdict>)> {
+    let stretch = Stretch::of(found, row);
     let checked = match log::check(&**storage, found.queue, row, Access::Read) {
         Ok(checked) => checked,
         Err(error) => return Finding::of(error).map(|finding| (vec![finding], None)),
@@ -129,11 +136,19 @@ fn verify_once(
     let mut findings = Vec::new();
     let io = |error| Error::io("read", &path, error);
     let checking = Checking { row, path: path.clone(), limit: stretch.end.min(checked.capacity) };
-    checking.stretch(&checked, stretch, told, &mut findings).map_err(io)?;
+    if let Err(error) = checking.stretch(&checked, &stretch, told, &mut findings) {
+        findings.push(Finding::of(io(error))?);
+    }
     if row.length != 0 {
         return Ok((findings, None));
     }
-    let verdict = walk_active(storage, found, row, &checked)?;
+    let verdict = match walk_active(storage, found, row, &checked) {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            findings.push(Finding::of(error)?);
+            return Ok((findings, None));
+        }
+    };
     for damage in &verdict.damages {
         let what = if damage.header {
             "no batch there passes its checksum"

@@ -9,29 +9,29 @@ use std::time::SystemTime;
 
 /// What a command has left.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A place of its own, with a queue `jobs` in it once something pushes.
-pub struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backlog"));
         command.args(args).current_dir(self.0.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// Starts a command that goes on.
-    pub fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut child = self.command(args).spawn().unwrap();
         let stdin = child.stdin.take();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -47,7 +47,7 @@ impl Place {
     }
 
     /// Runs a command to its end.
-    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Done {
+    pub(crate) fn run_with(&self, args: &[&str], input: &[u8]) -> Done {
         let mut child = self.command(args).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
@@ -62,23 +62,23 @@ impl Place {
         }
     }
 
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         self.run_with(args, b"")
     }
 
     /// Pushes lines, and insists that it worked.
-    pub fn push(&self, input: &str) {
+    pub(crate) fn push(&self, input: &str) {
         let done = self.run_with(&["push", "jobs"], input.as_bytes());
         assert_eq!(done.code, 0, "{done:?}");
     }
 
     /// Runs a shell script for each message, until the queue is empty.
-    pub fn work(&self, script: &str) -> Done {
+    pub(crate) fn work(&self, script: &str) -> Done {
         self.run(&["work", "jobs", "--until-empty", "--", "sh", "-c", script])
     }
 
     /// Returns the payloads that are ready, by taking them.
-    pub fn drain(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn drain(&self) -> Vec<Vec<u8>> {
         let queue = backlog::Options::new(self.path("jobs")).create(false).open().unwrap();
         let consumer = queue.consumer().unwrap();
         let mut payloads = Vec::new();
@@ -90,14 +90,14 @@ impl Place {
     }
 
     /// Returns the counts of group `default`: ready, delayed, on loan, dead.
-    pub fn counts(&self) -> [u64; 4] {
+    pub(crate) fn counts(&self) -> [u64; 4] {
         let seen = backlog::inspect(self.path("jobs")).unwrap();
         let group = seen.groups.iter().find(|group| group.name == "default").unwrap();
         [group.ready, group.delayed, group.on_loan, group.dead]
     }
 
     /// Returns every file below the place: its bytes and when it was changed.
-    pub fn everything(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    pub(crate) fn everything(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         let mut all = BTreeMap::new();
         collect(self.0.path(), &mut all);
         all
@@ -117,27 +117,27 @@ fn collect(folder: &Path, into: &mut BTreeMap<PathBuf, (Vec<u8>, SystemTime)>) {
 }
 
 /// A command that runs; killed when the test is over, or fails.
-pub struct Running {
-    pub child: Child,
-    pub stdin: Option<ChildStdin>,
-    pub out: BufReader<ChildStdout>,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) out: BufReader<ChildStdout>,
 }
 
 impl Running {
     /// Waits for a line on stdout.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
         line.trim_end_matches('\n').to_owned()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for the end; returns the exit code, -1 after a signal.
-    pub fn end(mut self) -> i32 {
+    pub(crate) fn end(mut self) -> i32 {
         drop(self.stdin.take());
         self.child.wait().unwrap().code().unwrap_or(-1)
     }

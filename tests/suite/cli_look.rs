@@ -181,3 +181,18 @@ fn nobody_reading_stdout_is_no_error() {
         assert!(output.stderr.ends_with(b"0\n"), "{command}: {output:?}");
     }
 }
+
+#[test]
+fn an_older_manifest_that_was_put_back_is_a_finding() {
+    let place = Place::new();
+    place.push("a\n");
+    fs::copy(place.path("jobs/MANIFEST"), place.path("older")).unwrap();
+    place.push("b\n");
+    fs::copy(place.path("older"), place.path("jobs/MANIFEST")).unwrap();
+
+    let verify = place.run(&["verify", "jobs"]);
+
+    assert_eq!(verify.code, 1);
+    assert!(verify.out.contains("jobs/MANIFEST: the log goes on behind"), "{verify:?}");
+    assert_eq!(place.drain(), [b"a", b"b"]);
+}
