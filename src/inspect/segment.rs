@@ -245,19 +245,28 @@ impl Checking<'_> {
         let Some(table) = body.get(..header.table()).filter(|table| header.table_is_good(table)) else {
             return Ok(whole("the record table of a batch does not pass its checksum"));
         };
+        let settles = u64::from(header.settles());
         let mut at = header.table();
+        let mut bad: Option<(u64, u64, usize)> = None;
+        let mut count = 0;
         for index in 0..header.records {
             let (length, sum) = header.row(table, index);
             let end = at + length as usize;
             if body.get(at..end).is_none_or(|record| checksum(record) != sum) {
-                let settles = u64::from(header.settles());
                 let offset = (header.base + u64::from(index)).saturating_sub(settles);
-                let what = "a record does not pass its checksum, nor perhaps some behind it in its batch";
-                let finding = Finding::new(FindingKind::Damaged, self.path.clone(), what);
-                let place = position + batch::HEADER as u64 + at as u64;
-                return Ok(finding.at(place).offsets(offset, header.end()));
+                let (first, _, from) = bad.unwrap_or((offset, offset, at));
+                bad = Some((first, (offset + 1).min(header.end()), from));
+                count += 1;
             }
             at = end;
+        }
+        if let Some((first, end, from)) = bad {
+            let what = match count {
+                1 => "a record does not pass its checksum".to_owned(),
+                _ => format!("{count} records do not pass their checksums"),
+            };
+            let finding = Finding::new(FindingKind::Damaged, self.path.clone(), what);
+            return Ok(finding.at(position + (batch::HEADER + from) as u64).offsets(first, end));
         }
         Ok(whole("bytes behind a batch are not zero"))
     }

@@ -196,3 +196,24 @@ fn an_older_manifest_that_was_put_back_is_a_finding() {
     assert!(verify.out.contains("jobs/MANIFEST: the log goes on behind"), "{verify:?}");
     assert_eq!(place.drain(), [b"a", b"b"]);
 }
+
+#[test]
+fn damage_that_work_comes_to_is_named_and_the_rest_is_handled() {
+    let place = Place::new();
+    for line in ["a\n", "b\n", "c\n"] {
+        place.push(line);
+    }
+    // The record of the second batch: each takes 40 bytes.
+    flip(&segment(&place), 4096 + 40 + 32);
+
+    let done = place.work("cat");
+
+    assert_eq!((done.code, &done.out[..]), (1, "ac"), "{done:?}");
+    assert!(done.err.contains("000000001.seg is damaged at byte 4168"), "{done:?}");
+    assert_eq!(place.counts(), [0, 0, 0, 1]);
+    let verify = place.run(&["verify", "jobs"]);
+    assert_eq!(
+        verify.out,
+        "damaged: jobs/log/000000001.seg at byte 4168, offsets 1..2: a record does not pass its checksum\n"
+    );
+}
