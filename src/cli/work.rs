@@ -165,10 +165,11 @@ fn watch_signals(shop: &Arc<Shop>) -> Result<(), Failure> {
                 std::process::exit(128 + signal);
             }
             shop.stopping.store(true, Ordering::SeqCst);
-            exit::say("stopping: waiting for the commands that run; once more to end at once");
             if let Some(stopper) = shop.stopper.get() {
                 stopper.stop();
             }
+            // Said once it is true: no message is taken after this line.
+            exit::say("stopping: waiting for the commands that run; once more to end at once");
         }
     });
     Ok(())
