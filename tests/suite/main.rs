@@ -10,10 +10,11 @@ mod cli_look;
 mod cli_push;
 /// `work`: a command for each message.
 mod cli_work;
+/// The programs in `examples`, killed and run again.
+mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// The architecture, as rules that are checked.
-mod smoke;
 mod tidy;

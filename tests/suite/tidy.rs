@@ -22,13 +22,16 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 8] = [
+const BESIDE: [(&str, &str); 9] = [
     ("error", "offset"),
     ("clock", "wake"),
     ("clock", "offset"),
     ("clock", "error"),
     ("storage", "error"),
     ("format/snapshot", "codec"),
+    // The roll is one step of both: the slot seals the old segment and names the new one.
+    ("log", "manifest"),
+    // Looking reads what both write, and is named by neither.
     ("inspect", "log"),
     ("inspect", "manifest"),
 ];
