@@ -59,7 +59,17 @@ impl From<Error> for Failure {
             Error::Version { .. } => VERSION,
             _ => OTHER,
         };
-        Self { code, text: error.to_string() }
+        // The library's text names the option of the library.
+        let text = match &error {
+            Error::Locked { path, note } if note.is_empty() => {
+                format!("{} is open elsewhere; wait for it (--wait 1m), or stop it", path.display())
+            }
+            Error::Locked { path, note } => {
+                format!("{} is open elsewhere ({note}); wait for it (--wait 1m), or stop it", path.display())
+            }
+            _ => error.to_string(),
+        };
+        Self { code, text }
     }
 }
 
@@ -70,6 +80,11 @@ pub(super) fn end(outcome: Outcome) -> ExitCode {
         failure.code
     });
     ExitCode::from(code)
+}
+
+/// Counts things in words.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Writes a line to stderr; where nobody reads it there is nobody to tell.

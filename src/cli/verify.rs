@@ -36,6 +36,6 @@ pub(super) fn run(args: &Args) -> Outcome {
         exit::say(&format!("all is well: {checked} bytes of segments, and every group"));
         return Ok(CLEAN);
     }
-    exit::say(&format!("{} findings", findings.len()));
+    exit::say(&exit::count(findings.len() as u64, "finding"));
     Ok(FINDINGS)
 }

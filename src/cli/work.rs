@@ -165,10 +165,11 @@ fn watch_signals(shop: &Arc<Shop>) -> Result<(), Failure> {
                 std::process::exit(128 + signal);
             }
             shop.stopping.store(true, Ordering::SeqCst);
-            exit::say("stopping: waiting for the commands that run; once more to end at once");
             if let Some(stopper) = shop.stopper.get() {
                 stopper.stop();
             }
+            // Said once it is true: no message is taken after this line.
+            exit::say("stopping: waiting for the commands that run; once more to end at once");
         }
     });
     Ok(())
@@ -201,7 +202,7 @@ fn tell(args: &Args, report: &PoolReport, left: Option<&GroupStats>) -> u8 {
     if waiting > 0 {
         let due =
             left.next_due.map_or_else(String::new, |due| format!("; the next is due {}", super::time(due)));
-        exit::say(&format!("{waiting} messages remain ({} delayed){due}", left.delayed));
+        exit::say(&format!("{} left ({} delayed){due}", exit::count(waiting, "message"), left.delayed));
         code = FINDINGS;
     }
     code

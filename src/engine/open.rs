@@ -138,6 +138,9 @@ fn acquire(
             return Err(manifest::look(storage).err().unwrap_or(Error::Timeout));
         }
         birth::prepare(storage)?;
+    } else if let Err(error @ (Error::NotAQueue { .. } | Error::Version { .. })) = manifest::look(storage) {
+        // Before the lock is taken: that would leave its file in a folder that is not ours.
+        return Err(error);
     }
     let held = take_lock(storage, clock, settings.lock_timeout)?;
     // Somebody else may have made it while we waited.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::format::manifest::SegmentRow;
+use crate::format::manifest::{LogMark, SegmentRow};
 use crate::log::recovery::{Start, Verdict, walk};
 use crate::log::{self, Checked, scan};
 use crate::manifest::{self, Found};
+use crate::offset::Offset;
 use crate::storage::{Access, Storage};
 use crate::wake::Bell;
 
@@ -55,7 +56,11 @@ pub(crate) fn tail(storage: &Arc<dyn Storage>) -> Result<(Found, Verdict)> {
 
 /// Finds where the log ends that a manifest describes.
 fn end(storage: &Arc<dyn Storage>, found: &Found) -> Result<Verdict> {
-    let Some(row) = found.slot.segments.last() else { return Ok(Verdict::default()) };
+    let mark = found.slot.log;
+    let Some(row) = found.slot.segments.last().filter(|_| !mark.closed) else {
+        let LogMark { position, next, messages, .. } = mark;
+        return Ok(Verdict { position, next, messages, ..Verdict::default() });
+    };
     let checked = log::check(&**storage, found.queue, row, Access::Read)?;
     walk_active(storage, found, row, &checked)
 }
@@ -68,7 +73,12 @@ fn walk_active(
     row: &SegmentRow,
     checked: &Checked,
 ) -> Result<Verdict> {
-    let start = Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let mut start =
+        Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    if start.mark.closed {
+        // Where something lies behind a clean end, the manifest is an older one, as is its reserve.
+        start.mark.reserved = Offset::LIMIT - 1;
+    }
     let path = || storage.root().join(crate::format::names::segment(row.number));
     let mut verdict = scan::read_error(path(), walk(&checked.file, &start))?;
     for time in PAUSES {

@@ -25,6 +25,20 @@ struct Stretch {
     messages: Option<u64>,
 }
 
+impl Stretch {
+    fn of(found: &Found, row: &SegmentRow) -> Self {
+        let rows = &found.slot.segments;
+        let mark = found.slot.log;
+        let next = rows.iter().skip_while(|other| other.number != row.number).nth(1);
+        let (next, behind) = next.map_or((mark.next, mark.messages), |row| (row.base, row.messages_before));
+        Self {
+            end: if row.length == 0 { mark.position } else { row.length },
+            next,
+            messages: (!row.rewritten).then(|| behind.saturating_sub(row.messages_before)),
+        }
+    }
+}
+
 /// What is told to whom while it goes on.
 struct Told<'a> {
     progress: Progress,
@@ -55,18 +69,10 @@ pub(crate) fn verify_log(
     let total = rows.iter().map(|row| row.length).sum::<u64>() + found.slot.log.position;
     let mut told = Told { progress: Progress { done: 0, total }, to };
     let mut last = None;
-    for (index, row) in rows.iter().enumerate() {
-        let next = rows.get(index + 1);
-        let stretch = Stretch {
-            end: if row.length == 0 { found.slot.log.position } else { row.length },
-            next: next.map_or(found.slot.log.next, |next| next.base),
-            messages: (!row.rewritten).then(|| {
-                next.map_or(found.slot.log.messages, |next| next.messages_before) - row.messages_before
-            }),
-        };
+    for row in rows {
         let start = told.progress.done;
-        let (here, verdict) = verify_row(storage, &found, row, &stretch, &mut told)?;
-        told.progress.done = start + stretch.end;
+        let (here, verdict) = verify_row(storage, &found, row, &mut told)?;
+        told.progress.done = start + if row.length == 0 { found.slot.log.position } else { row.length };
         (told.to)(told.progress);
         findings.extend(here);
         last = verdict;
@@ -87,40 +93,41 @@ fn steady(storage: &Arc<dyn Storage>) -> Result<Found> {
     found
 }
 
-/// Checks one segment, and once more if something is found: the manifest may have moved on.
+/// Checks one segment, and once more if something is found and the manifest has moved on.
 fn verify_row(
     storage: &Arc<dyn Storage>,
     found: &Found,
     row: &SegmentRow,
-    stretch: &Stretch,
     told: &mut Told<'_>,
 ) -> Result<(Vec<Finding>, Option<Verdict>)> {
-    let mut seen = found.slot.sequence;
+    let mut checked = verify_once(storage, found, row, told)?;
+    let mut sequence = found.slot.sequence;
     for _ in 1..LOOKS {
-        let first = verify_once(storage, found, row, stretch, told)?;
-        if first.0.is_empty() {
-            return Ok(first);
+        if checked.0.is_empty() {
+            break;
         }
         let after = manifest::look(storage)?;
-        if !after.slot.segments.iter().any(|other| (other.number, other.salt) == (row.number, row.salt)) {
+        if after.slot.sequence == sequence {
+            break;
+        }
+        let same = |other: &&SegmentRow| (other.number, other.salt) == (row.number, row.salt);
+        let Some(row) = after.slot.segments.iter().find(same) else {
             // Done in every group and given up meanwhile: nothing in it is promised any more.
             return Ok((Vec::new(), None));
-        }
-        if after.slot.sequence == seen {
-            return Ok(first);
-        }
-        seen = after.slot.sequence;
+        };
+        checked = verify_once(storage, &after, row, told)?;
+        sequence = after.slot.sequence;
     }
-    verify_once(storage, found, row, stretch, told)
+    Ok(checked)
 }
 
 fn verify_once(
     storage: &Arc<dyn Storage>,
     found: &Found,
     row: &SegmentRow,
-    stretch: &Stretch,
     told: &mut Told<'_>,
 ) -> Result<(Vec<Finding>, Option<Verdict>)> {
+    let stretch = Stretch::of(found, row);
     let checked = match log::check(&**storage, found.queue, row, Access::Read) {
         Ok(checked) => checked,
         Err(error) => return Finding::of(error).map(|finding| (vec![finding], None)),
@@ -129,11 +136,19 @@ fn verify_once(
     let mut findings = Vec::new();
     let io = |error| Error::io("read", &path, error);
     let checking = Checking { row, path: path.clone(), limit: stretch.end.min(checked.capacity) };
-    checking.stretch(&checked, stretch, told, &mut findings).map_err(io)?;
+    if let Err(error) = checking.stretch(&checked, &stretch, told, &mut findings) {
+        findings.push(Finding::of(io(error))?);
+    }
     if row.length != 0 {
         return Ok((findings, None));
     }
-    let verdict = walk_active(storage, found, row, &checked)?;
+    let verdict = match walk_active(storage, found, row, &checked) {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            findings.push(Finding::of(error)?);
+            return Ok((findings, None));
+        }
+    };
     for damage in &verdict.damages {
         let what = if damage.header {
             "no batch there passes its checksum"
@@ -230,19 +245,28 @@ impl Checking<'_> {
         let Some(table) = body.get(..header.table()).filter(|table| header.table_is_good(table)) else {
             return Ok(whole("the record table of a batch does not pass its checksum"));
         };
+        let settles = u64::from(header.settles());
         let mut at = header.table();
+        let mut bad: Option<(u64, u64, usize)> = None;
+        let mut count = 0;
         for index in 0..header.records {
             let (length, sum) = header.row(table, index);
             let end = at + length as usize;
             if body.get(at..end).is_none_or(|record| checksum(record) != sum) {
-                let settles = u64::from(header.settles());
                 let offset = (header.base + u64::from(index)).saturating_sub(settles);
-                let what = "a record does not pass its checksum, nor perhaps some behind it in its batch";
-                let finding = Finding::new(FindingKind::Damaged, self.path.clone(), what);
-                let place = position + batch::HEADER as u64 + at as u64;
-                return Ok(finding.at(place).offsets(offset, header.end()));
+                let (first, _, from) = bad.unwrap_or((offset, offset, at));
+                bad = Some((first, (offset + 1).min(header.end()), from));
+                count += 1;
             }
             at = end;
+        }
+        if let Some((first, end, from)) = bad {
+            let what = match count {
+                1 => "a record does not pass its checksum".to_owned(),
+                _ => format!("{count} records do not pass their checksums"),
+            };
+            let finding = Finding::new(FindingKind::Damaged, self.path.clone(), what);
+            return Ok(finding.at(position + (batch::HEADER + from) as u64).offsets(first, end));
         }
         Ok(whole("bytes behind a batch are not zero"))
     }

@@ -146,7 +146,11 @@ fn refuse(storage: &Arc<dyn Storage>, problem: Malformed) -> Error {
 fn absent(storage: &Arc<dyn Storage>, error: std::io::Error) -> Error {
     let path = storage.root().to_path_buf();
     match error.kind() {
-        std::io::ErrorKind::NotFound => Error::NotAQueue { path, found: "the folder has no MANIFEST".into() },
+        std::io::ErrorKind::NotFound => {
+            let missing = storage.list("").is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+            let found = if missing { "there is no such folder" } else { "the folder has no MANIFEST" };
+            Error::NotAQueue { path, found: found.into() }
+        }
         std::io::ErrorKind::NotADirectory => {
             Error::NotAQueue { path, found: "it is a file, not a folder".into() }
         }

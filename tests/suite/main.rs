@@ -2,6 +2,16 @@
 
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// How the command line is run.
+mod cli;
+/// Bad input: one clear line, a code, nothing changed.
+mod cli_bad_input;
+/// `stats` and `verify`, which change nothing.
+mod cli_look;
+/// `push`: what goes in, and what is told.
+mod cli_push;
+/// `work`: a command for each message.
+mod cli_work;
 /// The programs in `examples`, killed and run again.
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
