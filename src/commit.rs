@@ -54,6 +54,8 @@ struct Inner<S, W> {
     worker: Option<W>,
     /// How many groups were gathered: the number of the group that gathers now.
     gathering: u64,
+    /// How many threads wait, by the parity of their group: waking nobody is a system call too.
+    waiting: [usize; 2],
 }
 
 /// The lock on the shared state.
@@ -88,7 +90,7 @@ impl<S, W> Guard<'_, S, W> {
 
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
-        let inner = Inner { shared, worker: Some(worker), gathering: 0 };
+        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2] };
         Self { inner: Mutex::new(inner), turns: [Condvar::new(), Condvar::new()], changed: Condvar::new() }
     }
 
@@ -122,7 +124,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
                 self.turn(group).notify_one();
                 return (guard, None);
             }
-            guard = Guard(clock::wait(clock, self.turn(group), guard.0, until));
+            guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
         }
     }
 
@@ -157,8 +159,10 @@ impl<S, W: Worker<S>> Commit<S, W> {
             if let Some(worker) = guard.0.worker.take() {
                 return Some(worker);
             }
-            let turn = self.turn(guard.group());
-            guard = Guard(turn.wait(guard.0).unwrap_or_else(PoisonError::into_inner));
+            let group = guard.group();
+            guard = self.wait_turn(guard, group, |turn, inner| {
+                turn.wait(inner).unwrap_or_else(PoisonError::into_inner)
+            });
         }
     }
 
@@ -192,8 +196,26 @@ impl<S, W: Worker<S>> Commit<S, W> {
     }
 
     fn turn(&self, group: u64) -> &Condvar {
-        &self.turns[usize::from(!group.is_multiple_of(2))]
+        &self.turns[parity(group)]
     }
+
+    /// Waits for a group's turn, counted: counts change under the lock only, so whoever hands the
+    /// worker back sees everyone who will not look at it again by himself.
+    fn wait_turn<'a>(
+        &'a self,
+        mut guard: Guard<'a, S, W>,
+        group: u64,
+        wait: impl FnOnce(&'a Condvar, MutexGuard<'a, Inner<S, W>>) -> MutexGuard<'a, Inner<S, W>>,
+    ) -> Guard<'a, S, W> {
+        guard.0.waiting[parity(group)] += 1;
+        let mut guard = wait(self.turn(group), guard.0);
+        guard.waiting[parity(group)] -= 1;
+        Guard(guard)
+    }
+}
+
+fn parity(group: u64) -> usize {
+    usize::from(!group.is_multiple_of(2))
 }
 
 impl<S, W> Wake for Commit<S, W>
@@ -248,11 +270,16 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
         // Read under the lock that gives the worker back: read earlier, the wrong group woke.
         let next = guard.group();
         guard.0.worker = Some(worker);
+        let waiting = guard.0.waiting;
         drop(guard);
-        if let Some((number, _)) = &group {
+        if let Some((number, _)) = &group
+            && waiting[parity(*number)] > 0
+        {
             self.commit.turn(*number).notify_all();
         }
-        self.commit.turn(next).notify_one();
+        if waiting[parity(next)] > 0 {
+            self.commit.turn(next).notify_one();
+        }
         group.map(|(_, group)| group)
     }
 }

@@ -182,6 +182,7 @@ mod engine;
 mod error;
 mod format;
 mod group;
+mod inspect;
 mod log;
 mod manifest;
 mod offset;
@@ -195,10 +196,12 @@ mod wake;
 pub use consumer::{Consumer, Delivery, Iter, Payload};
 pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
+pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;
 pub use pool::{Outcome, Pool, PoolBuilder, PoolReport, Stopper};
-pub use queue::{Group, GroupOptions, GroupStats, Message, Options, Queue, Retry, Start, Stats, Ticket};
+pub use queue::{Group, GroupOptions, GroupStats, Inspection, Message, Options, Queue, Retry, SegmentStats};
+pub use queue::{Start, Stats, Ticket, inspect, verify};
 
 /// For the tests of programs that embed the queue.
 #[cfg(feature = "testing")]

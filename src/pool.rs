@@ -14,6 +14,9 @@ use crate::group::receive::Ask;
 use crate::group::settle::{End, Settle};
 use crate::wake::Wake;
 
+/// How many stretches of damage a report names.
+const DAMAGES: usize = 1000;
+
 /// What a handler wants done with its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,6 +70,9 @@ pub struct PoolReport {
     pub rejected: u64,
     /// Messages given back, those of handlers that did not end within the grace time included.
     pub released: u64,
+    /// Damage that the pool came to, the first stretches of it: the messages are among the dead
+    /// letters.
+    pub damaged: Vec<Error>,
     /// Why the pool ended by itself, other than because the queue was closed.
     pub error: Option<Error>,
 }
@@ -297,8 +303,15 @@ impl Shared {
                     Some(delivery) => self.handle(index, delivery, handler),
                     None => return,
                 },
-                // It was reported to this consumer, and is among the dead letters: go on.
-                Err(Error::Damaged { .. }) => self.give_back_turn(),
+                // The messages are among the dead letters: go on.
+                Err(damage @ Error::Damaged { .. }) => {
+                    let mut state = self.lock();
+                    if state.report.damaged.len() < DAMAGES {
+                        state.report.damaged.push(damage);
+                    }
+                    drop(state);
+                    self.give_back_turn();
+                }
                 Err(Error::Closed) => return,
                 Err(error) => {
                     self.lock().report.error.get_or_insert(error);

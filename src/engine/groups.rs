@@ -69,6 +69,7 @@ impl Engine {
             Err(error @ Error::Closed) => return Err(error),
             Ok(_) | Err(_) => return Err(Error::GroupExists { name: name.to_owned() }),
         }
+        self.manifest.check()?;
         let random = self.storage.random();
         let incarnation =
             random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
@@ -82,9 +83,10 @@ impl Engine {
             generation: 1,
             settles_from: self.log.set().last().map_or(0, |segment| segment.number),
         };
-        self.check_open()?;
-        self.manifest.update(|slot| slot.groups.push(row.clone()))?;
+        // Before the manifest names it: behind that nothing may fail any more, or there would be a
+        // group although its maker was told that there is none.
         let loaded = offsets::load(&self.storage, self.queue, &row)?;
+        self.check_open()?;
         let now = Now { mono: self.clock.now(), wall };
         let state = State::from_snapshot(&loaded.snapshot, now);
         let live = open::open_group(
@@ -96,6 +98,7 @@ impl Engine {
             loaded.halves,
             self.holder,
         )?;
+        self.manifest.update(|slot| slot.groups.push(row.clone()))?;
         self.groups().open.insert(row.name, live.clone());
         Ok(live)
     }

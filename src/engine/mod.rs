@@ -21,6 +21,7 @@ mod birth;
 mod close;
 mod duties;
 mod groups;
+pub(crate) mod look;
 mod open;
 mod push;
 pub(crate) mod recovery;

@@ -43,6 +43,10 @@ impl Engine {
         let (held, created) = acquire(&storage, &*clock, &settings)?;
         storage.sync_dir("").map_err(|error| Error::io("sync the folder", storage.root(), error))?;
         let (manifest, found) = manifest::load(&storage)?;
+        if found.slot.sequence == 1 && !created {
+            // A birth may have failed at its very last step; nobody was told anything since.
+            storage.sync_parent().map_err(|error| Error::io("sync the parent of", storage.root(), error))?;
+        }
         let mut report = Recovery { created, mended: found.wounded, ..Recovery::default() };
         let (row, checked) = check_segments(&storage, &found)?;
         let leftovers = leftovers(&storage, &found)?;

@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::state::{Now, State};
+use super::writer::Writer;
 use crate::clock::Clock;
-use crate::commit::{Commit, Guard, Worker};
+use crate::commit::{Commit, Guard};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, MAX_SLOTS, MAX_TEXT, SLOT_BYTES};
-use crate::format::snapshot::{Snapshot, packed_len};
+use crate::format::snapshot::packed_len;
 use crate::format::{PAGE_POSITION, round_up};
 use crate::log::Log;
 use crate::log::reader::{Cursor, Message, Step};
-use crate::offsets::{Halves, SwitchFailed, Track};
+use crate::offsets::{Halves, Track};
 use crate::wake::Wake;
 
 /// Bytes of entries kept free for each loan: so that it can always be settled, alone or in a range,
@@ -27,7 +28,7 @@ use crate::wake::Wake;
 pub(super) const RESERVE: u64 = 3 * SLOT_BYTES;
 /// Room for entries: what a half gets at first, and what it grows to.
 const LEAST_ROOM: u64 = 64 << 10;
-const MOST_ROOM: u64 = 4 << 20;
+pub(super) const MOST_ROOM: u64 = 4 << 20;
 
 /// An open group.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(super) type Locked<'a> = Guard<'a, Shared, Writer>;
 pub(crate) struct Shared {
     pub(super) state: State,
     /// `None` before the first switch, and while one is under way.
-    track: Option<Track>,
+    pub(super) track: Option<Track>,
     /// The cursor for messages that were never lent; `None` while somebody reads with it.
     pub(super) fresh: Option<Cursor>,
     /// What reading with it found out, not yet acted on.
@@ -63,25 +64,25 @@ pub(crate) struct Shared {
     /// No more calls: closed, removed, or poisoned.
     pub(super) stopped: Option<Error>,
     /// Its writer is gone, or cannot be believed.
-    broken: Option<Error>,
+    pub(super) broken: Option<Error>,
     /// Bytes of entries over all halves: appended, handed to the kernel, on stable storage.
-    appended: u64,
-    written: u64,
-    synced: u64,
-    sync_wanted: bool,
+    pub(super) appended: u64,
+    pub(super) written: u64,
+    pub(super) synced: u64,
+    pub(super) sync_wanted: bool,
     /// Bytes of entries that the next half must have room for.
-    switch_wanted: Option<u64>,
-    switch_refused: Option<Error>,
+    pub(super) switch_wanted: Option<u64>,
+    pub(super) switch_refused: Option<Error>,
     /// Bytes of entries that the next half should have room for.
-    room: u64,
+    pub(super) room: u64,
     /// A synced group of entries starts with a mark of this position.
-    mark_due: Option<u64>,
+    pub(super) mark_due: Option<u64>,
     /// Bytes of the smaller half.
-    least_bytes: u64,
+    pub(super) least_bytes: u64,
     /// A holder has begun that is in no synced snapshot yet.
-    unsaved_holder: bool,
+    pub(super) unsaved_holder: bool,
     /// The newest generation whose switch is complete.
-    generation: u64,
+    pub(super) generation: u64,
     /// Threads that wait in `receive`, and those that wait for the group to have no loans.
     pub(super) sleepers: u32,
     pub(super) watchers: u32,
@@ -89,113 +90,8 @@ pub(crate) struct Shared {
     pub(super) reports: VecDeque<Error>,
 }
 
-/// The files, in the hands of whoever leads.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    halves: Halves,
-    /// Whether entries may be stored through a mapping.
-    mapped: bool,
-    clock: Arc<dyn Clock>,
-}
-
-/// One group's worth of writing.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    write: Option<(u64, Vec<u8>)>,
-    /// What [`Shared::appended`] was: all of it is in this work, or in an earlier one.
-    upto: u64,
-    sync: bool,
-    /// The position behind the last entry, for the next own mark.
-    position: u64,
-    switch: Option<Switch>,
-    /// The half before the switch: it goes on if there is no room for another.
-    track: Option<Track>,
-    refused: Option<Error>,
-    failed: Option<Error>,
-}
-
-#[derive(Debug)]
-struct Switch {
-    snapshot: Snapshot,
-    need: u64,
-    want: u64,
-}
-
-impl Worker<Shared> for Writer {
-    type Group = Work;
-
-    fn is_patient(&self, shared: &Shared) -> bool {
-        shared.sync_wanted
-    }
-
-    fn gather(&mut self, shared: &mut Shared) -> Work {
-        let mut work = Work { upto: shared.appended, ..Work::default() };
-        if let Some(need) = shared.switch_wanted.take() {
-            let snapshot = shared.state.to_snapshot();
-            work.switch = Some(Switch { snapshot, need, want: shared.room.max(need) });
-            work.track = shared.track.take();
-            return work;
-        }
-        if let Some(track) = &mut shared.track {
-            work.write = track.take_waiting();
-            work.position = track.position();
-            work.sync = std::mem::take(&mut shared.sync_wanted);
-        }
-        work
-    }
-
-    fn run(&mut self, work: &mut Work) {
-        if let Some(switch) = &work.switch {
-            let now = self.clock.wall();
-            let switched = self.halves.switch(&switch.snapshot, switch.need, switch.want, self.mapped, now);
-            match switched {
-                Ok(track) => work.track = Some(track),
-                Err(SwitchFailed::Unchanged(error)) => work.refused = Some(error),
-                Err(SwitchFailed::Final(error)) => work.failed = Some(error),
-            }
-            return;
-        }
-        let written = work.write.as_ref().map_or(Ok(()), |(at, bytes)| self.halves.write(*at, bytes));
-        let synced = written.and_then(|()| if work.sync { self.halves.sync() } else { Ok(()) });
-        work.failed = synced.err();
-    }
-
-    fn publish(&mut self, shared: &mut Shared, work: &mut Work, panicked: bool) {
-        if panicked {
-            work.failed = Some(Error::Invalid { what: "a panic while writing an offset file".into() });
-        }
-        if let Some(error) = work.failed.take() {
-            shared.break_with(&error);
-            return;
-        }
-        if work.switch.is_some() {
-            let refused = work.refused.take();
-            if refused.is_none() {
-                // The snapshot has all that was appended until then.
-                shared.written = work.upto;
-                shared.synced = work.upto;
-                shared.mark_due = None;
-                shared.unsaved_holder = false;
-                shared.room = (shared.room * 2).min(MOST_ROOM);
-                shared.least_bytes = self.halves.least_bytes();
-                shared.generation = self.halves.generation();
-            }
-            shared.switch_refused = refused;
-            shared.track = work.track.take();
-            return;
-        }
-        shared.written = shared.written.max(work.upto);
-        if work.sync {
-            shared.synced = work.upto;
-            shared.mark_due = Some(work.position);
-        }
-    }
-
-    fn announce(_work: Work) {}
-}
-
 impl Shared {
-    fn break_with(&mut self, error: &Error) {
+    pub(super) fn break_with(&mut self, error: &Error) {
         self.broken = Some(error.clone());
         self.stopped.get_or_insert_with(|| error.clone());
     }
@@ -234,7 +130,7 @@ impl Live {
     ) -> Arc<Self> {
         let (generation, least_bytes) = (halves.generation(), halves.least_bytes());
         let mapped = mappings && !synced;
-        let writer = Writer { halves, mapped, clock: clock.clone() };
+        let writer = Writer::new(halves, mapped, clock.clone());
         let shared = Shared {
             state,
             track: None,

@@ -1,5 +1,5 @@
 //! How does a group's reading go on? `state` and `decide` are the pure half: no disk, no clock, no
-//! lock. `live` is the doing half.
+//! lock. `live`, `receive`, `settle` and `writer` are the doing half.
 //!
 //! Every change is: decide (`decide`, from the state to an entry), append the entry, apply it
 //! (`state`). Recovery applies the entries that it finds; there is no second way to change what is
@@ -14,6 +14,7 @@ pub(crate) mod receive;
 pub(crate) mod settle;
 pub(crate) mod state;
 mod stored;
+mod writer;
 
 #[cfg(test)]
 mod fencing;

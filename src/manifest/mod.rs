@@ -59,6 +59,15 @@ impl Manifest {
         self.lock().slot.clone()
     }
 
+    /// Tells whether the slot can still be changed. Who makes files for the next slot to name asks
+    /// before: after a failure the slot on the disk may name others of the same name.
+    ///
+    /// # Errors
+    /// The failure after which nothing is written any more.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lock().poisoned.clone().map_or(Ok(()), Err)
+    }
+
     /// Changes the slot and makes it durable before it returns.
     ///
     /// # Errors

@@ -12,12 +12,14 @@ use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
 
 mod group;
+mod inspect;
 mod message;
 mod options;
 mod stats;
 mod ticket;
 
 pub use group::{Group, GroupOptions, Retry, Start};
+pub use inspect::{Inspection, SegmentStats, inspect, verify};
 pub use message::Message;
 pub use options::Options;
 pub use stats::{GroupStats, Stats};

@@ -22,20 +22,25 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 6] = [
+const BESIDE: [(&str, &str); 9] = [
     ("error", "offset"),
     ("clock", "wake"),
     ("clock", "offset"),
     ("clock", "error"),
     ("storage", "error"),
     ("format/snapshot", "codec"),
+    // The roll is one step of both: the slot seals the old segment and names the new one.
+    ("log", "manifest"),
+    // Looking reads what both write, and is named by neither.
+    ("inspect", "log"),
+    ("inspect", "manifest"),
 ];
 
 /// Each outside crate is named behind its door only.
 const DOORS: [(&str, &[&str]); 12] = [
     ("memmap2", &["storage/disk"]),
     ("fs2", &["storage/disk"]),
-    ("rustix", &["storage/disk"]),
+    ("rustix", &["storage/disk", "cli"]),
     ("crc32fast", &["format"]),
     ("byteorder", &["format"]),
     ("serde", &["codec", "format/snapshot", "cli"]),

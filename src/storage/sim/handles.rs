@@ -117,7 +117,8 @@ impl SimDisk {
             None => OUTSIDE,
         };
         if let Some(error) = lost {
-            state.names.lose(folder);
+            // Names go through a journal: one that failed does not go on and forget them, so they
+            // are as unsynced as before.
             return Err(error);
         }
         state.sync_dir(folder);
@@ -169,6 +170,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.shared.about_to_sync();
         self.shared.lock().sync(self.id)
     }
 

@@ -53,7 +53,10 @@ pub struct SimDisk {
 
 struct Shared {
     state: Mutex<State>,
+    before_syncs: Mutex<Option<Hook>>,
 }
+
+type Hook = Arc<dyn Fn() + Send + Sync>;
 
 impl SimDisk {
     /// Makes an empty disk, on which not even the queue's folder exists.
@@ -93,6 +96,12 @@ impl SimDisk {
     /// Lets every sync fail from now on, as [`Fault::SyncLost`], or ends that.
     pub fn break_syncs(&self, broken: bool) {
         self.orders(|orders| orders.break_syncs = broken);
+    }
+
+    /// Calls `hook` before each sync of a file, without a lock: so that a test can look at what
+    /// others may see meanwhile. Gone with the next kill or crash.
+    pub fn before_syncs(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.shared.before_syncs.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
 
     /// Limits the bytes that new blocks may still take; `None` is no limit. A name takes none, but
@@ -197,7 +206,7 @@ impl SimDisk {
 
     fn with(state: State) -> Self {
         let state = Mutex::new(state);
-        let shared = Arc::new(Shared { state });
+        let shared = Arc::new(Shared { state, before_syncs: Mutex::default() });
         Self { shared }
     }
 
@@ -209,6 +218,13 @@ impl SimDisk {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn about_to_sync(&self) {
+        let hook = self.before_syncs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 }
 

@@ -135,11 +135,6 @@ impl Names {
         }
     }
 
-    /// Gives up the changes in a folder, as a failed sync does: nothing will make them durable.
-    pub(super) fn lose(&mut self, folder: Id) {
-        self.forget(|change| change.folder == folder);
-    }
-
     /// Returns what a power cut leaves.
     pub(super) fn crash(&self, dice: &mut Dice, luck: Luck) -> Self {
         let mut folders = self.folders.clone();

@@ -1,0 +1,100 @@
+//! How fast is the queue, compared with the least that a program of one's own would have to do?
+//!
+//! `raw` is that least: one `pwrite` and one `fdatasync` into blocks that were written before. The
+//! machine is shared and noisy, so queue and `raw` take turns in slices of some milliseconds within
+//! one process, and what counts is the ratio of each pair: its median, least and most.
+//!
+//! `cargo bench --bench ratios -- [--quick] [--messages N] [WORKLOAD…]`
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first failure")]
+
+mod drain;
+mod opening;
+mod pushing;
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+/// Bytes of a payload.
+const PAYLOAD: usize = 256;
+
+/// What is to be run.
+struct Plan {
+    quick: bool,
+    /// Stored messages, where opening is measured.
+    messages: u64,
+    names: Vec<String>,
+    folder: PathBuf,
+}
+
+impl Plan {
+    fn wants(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| name.contains(wanted.as_str()))
+    }
+
+    /// Returns how many pairs of slices.
+    fn pairs(&self) -> usize {
+        if self.quick { 7 } else { 41 }
+    }
+}
+
+/// Middle, least and most.
+#[derive(Clone, Copy)]
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self { median: values[values.len() / 2], min: values[0], max: values[values.len() - 1] }
+    }
+
+    fn show(self) -> String {
+        format!("{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [child, folder, count] = &arguments[..]
+        && child.starts_with("--child-")
+    {
+        opening::child(child, Path::new(folder), count.parse().unwrap());
+        return;
+    }
+    let target = option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target");
+    let mut plan = Plan {
+        quick: false,
+        messages: 10_000_000,
+        names: Vec::new(),
+        folder: Path::new(target).join(format!("ratios-{}", std::process::id())),
+    };
+    let mut rest = arguments.into_iter();
+    while let Some(argument) = rest.next() {
+        match &argument[..] {
+            "--quick" => (plan.quick, plan.messages) = (true, plan.messages.min(1_000_000)),
+            "--messages" => plan.messages = rest.next().unwrap().parse().unwrap(),
+            // Cargo adds it.
+            "--bench" => {}
+            name => plan.names.push(name.to_owned()),
+        }
+    }
+    std::fs::create_dir_all(&plan.folder).unwrap();
+    let folder = Remove(plan.folder.clone());
+    pushing::run(&plan);
+    drain::run(&plan);
+    opening::run(&plan);
+    drop(folder);
+}
+
+/// Removes a folder at the end, after a panic too.
+struct Remove(PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

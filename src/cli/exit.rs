@@ -1,0 +1,88 @@
+//! How does a command end: with which code, and with which line on stderr?
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use backlog::Error;
+
+/// All went well.
+pub(super) const CLEAN: u8 = 0;
+/// Something was found, or something remains to be done.
+pub(super) const FINDINGS: u8 = 1;
+/// The command line cannot be meant.
+pub(super) const USAGE: u8 = 2;
+const LOCKED: u8 = 3;
+const WOULD_LOSE: u8 = 4;
+const VERSION: u8 = 5;
+const OTHER: u8 = 6;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    text: String,
+}
+
+/// What a command returns: its exit code.
+pub(super) type Outcome = Result<u8, Failure>;
+
+impl Failure {
+    pub(super) fn usage(text: impl Display) -> Self {
+        Self { code: USAGE, text: text.to_string() }
+    }
+
+    /// Says which input could not be read or pushed.
+    pub(super) fn input(name: &dyn Display, error: &dyn Display) -> Self {
+        Self { code: OTHER, text: format!("{name}: {error}") }
+    }
+
+    /// Says what the system refused.
+    pub(super) fn system(doing: &dyn Display, error: &io::Error) -> Self {
+        Self { code: OTHER, text: format!("cannot {doing}: {error}") }
+    }
+
+    /// Adds, in front, what the failure is about.
+    pub(super) fn about(mut self, what: &dyn Display) -> Self {
+        self.text = format!("{what}: {}", self.text);
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::Invalid { .. } | Error::NoSuchGroup { .. } | Error::GroupName { .. } => USAGE,
+            Error::GroupExists { .. } => USAGE,
+            Error::Locked { .. } => LOCKED,
+            Error::Refused { .. } | Error::Damaged { .. } => WOULD_LOSE,
+            Error::Version { .. } => VERSION,
+            _ => OTHER,
+        };
+        Self { code, text: error.to_string() }
+    }
+}
+
+/// Writes one line about a failure, and returns the code to exit with.
+pub(super) fn end(outcome: Outcome) -> ExitCode {
+    let code = outcome.unwrap_or_else(|failure| {
+        say(&failure.text);
+        failure.code
+    });
+    ExitCode::from(code)
+}
+
+/// Writes a line to stderr; where nobody reads it there is nobody to tell.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "backlog: {text}");
+}
+
+/// Writes data to stdout. That nobody reads on is no error: tells whether somebody does.
+pub(super) fn print(text: &str) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::system(&"write to stdout", &error)),
+    }
+}

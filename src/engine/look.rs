@@ -1,0 +1,160 @@
+//! What can one say of a queue without opening it?
+//!
+//! Groups are read before the log: no group is ahead of the log then, but by a loss.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::format::manifest::{GroupRow, SegmentRow};
+use crate::format::names;
+use crate::group::state::{Counts, Now, State};
+use crate::inspect::{self, Finding, FindingKind, LOOKS, PAUSES, Progress, pause};
+use crate::manifest::{self, Found};
+use crate::offsets::{self, Looked};
+use crate::storage::Storage;
+
+/// A queue as its files tell it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) queue: u128,
+    pub(crate) created: u64,
+    pub(crate) closed: bool,
+    /// The offset behind the last message.
+    pub(crate) next: u64,
+    pub(crate) messages: u64,
+    /// Where the active segment ends.
+    pub(crate) position: u64,
+    pub(crate) segments: Vec<SegmentRow>,
+    pub(crate) groups: Vec<(String, Result<GroupSeen>)>,
+}
+
+/// A group as its files tell it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupSeen {
+    pub(crate) counts: Counts,
+    /// Milliseconds since 1970.
+    pub(crate) next_due: Option<u64>,
+}
+
+/// Looks at a queue and changes nothing, whoever else has it open.
+///
+/// # Errors
+/// When there is no queue, or its manifest or active segment cannot be read.
+pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen> {
+    let now = Now { mono: clock.now(), wall: clock.wall() };
+    let groups = look_at_groups(storage)?
+        .into_iter()
+        .map(|(name, looked)| (name, looked.map(|looked| seen(&looked, now))))
+        .collect();
+    let (found, verdict) = inspect::tail(storage)?;
+    Ok(Seen {
+        queue: found.queue,
+        created: found.created,
+        closed: found.slot.log.closed,
+        next: verdict.next,
+        messages: verdict.messages,
+        position: verdict.position,
+        segments: found.slot.segments,
+        groups,
+    })
+}
+
+/// Checks every byte that was promised, and changes none.
+///
+/// # Errors
+/// When there is no queue, or no manifest to go by.
+pub(crate) fn verify(storage: &Arc<dyn Storage>, to: &mut dyn FnMut(Progress)) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut heads = Vec::new();
+    for (name, looked) in look_at_groups(storage)? {
+        let path = storage.root().join(names::group(&name));
+        match looked {
+            Err(error) => findings.push(Finding::of(error)?),
+            Ok(looked) => {
+                if looked.wounded {
+                    let what = "a header page is bad in one of two copies; the next opening makes it good";
+                    findings.push(Finding::new(FindingKind::Wounded, path.clone(), what));
+                }
+                if looked.torn > 0 {
+                    let what = format!("{} bytes of entries were never known durable", looked.torn);
+                    findings.push(Finding::new(FindingKind::Torn, path.clone(), what));
+                }
+                heads.push((path, seen(&looked, Now::default()).counts.head));
+            }
+        }
+    }
+    let verdict = inspect::verify_log(storage, to, &mut findings)?;
+    for (path, head) in heads {
+        if let Some(next) = verdict.as_ref().map(|verdict| verdict.next).filter(|&next| head > next) {
+            let what = format!("the group has come to offset {head}, and the log ends at {next}");
+            findings.push(Finding::new(FindingKind::Lost, path, what).offsets(next, head));
+        }
+    }
+    Ok(findings)
+}
+
+fn seen(looked: &Looked, now: Now) -> GroupSeen {
+    let mut state = State::from_snapshot(&looked.snapshot, now);
+    for entry in &looked.entries {
+        state.apply(entry, now);
+    }
+    state.ripen(now);
+    let millis =
+        |due: std::time::Duration| u64::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(0);
+    GroupSeen {
+        counts: state.stats(),
+        next_due: state.next_timer(now).map(|due| now.wall.saturating_add(millis(due))),
+    }
+}
+
+/// Reads all groups; what is wrong with one is its own answer.
+fn look_at_groups(storage: &Arc<dyn Storage>) -> Result<Vec<(String, Result<Looked>)>> {
+    let mut found = manifest::look(storage)?;
+    let mut groups = Vec::new();
+    for row in std::mem::take(&mut found.slot.groups) {
+        let name = row.name.clone();
+        if let Some(looked) = look_at(storage, &mut found, row)? {
+            groups.push((name, looked));
+        }
+    }
+    Ok(groups)
+}
+
+/// Reads one group, and believes what is wrong with it only if it stays so; `None` if it was removed
+/// meanwhile.
+fn look_at(
+    storage: &Arc<dyn Storage>,
+    found: &mut Found,
+    mut row: GroupRow,
+) -> Result<Option<Result<Looked>>> {
+    let mut before: Option<Result<Looked>> = None;
+    let mut pauses = PAUSES.into_iter();
+    for _ in 1..LOOKS {
+        let looked = offsets::look(storage, found.queue, &row);
+        let stays = match (&before, &looked) {
+            (_, Ok(looked)) if looked.torn == 0 && !looked.wounded => true,
+            (Some(Ok(before)), Ok(looked)) => (before.torn, before.wounded) == (looked.torn, looked.wounded),
+            (Some(Err(before)), Err(error)) => before.to_string() == error.to_string(),
+            _ => false,
+        };
+        let sound = looked.as_ref().is_ok_and(|looked| looked.torn == 0 && !looked.wounded);
+        let left = if sound { None } else { pauses.next() };
+        let after = manifest::look(storage)?;
+        let Some(now) = after.slot.groups.iter().find(|group| group.name == row.name) else {
+            return Ok(None);
+        };
+        if stays && left.is_none() && *now == row {
+            return Ok(Some(looked));
+        }
+        if let Err(error @ Error::Version { .. }) = looked {
+            return Err(error);
+        }
+        if let Some(time) = left {
+            pause(time);
+        }
+        row = now.clone();
+        before = Some(looked);
+    }
+    Ok(before)
+}

@@ -1,0 +1,124 @@
+//! What does the one thread do that has a group's files in its hands?
+//!
+//! It writes the entries that wait, syncs if somebody asked for that, or switches halves. An own mark
+//! is due after each sync, for the position that was captured before it.
+
+use std::sync::Arc;
+
+use super::live::{MOST_ROOM, Shared};
+use crate::clock::Clock;
+use crate::commit::Worker;
+use crate::error::Error;
+use crate::format::snapshot::Snapshot;
+use crate::offsets::{Halves, SwitchFailed, Track};
+
+/// The files, in the hands of whoever leads.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    halves: Halves,
+    /// Whether entries may be stored through a mapping.
+    mapped: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Writer {
+    pub(super) fn new(halves: Halves, mapped: bool, clock: Arc<dyn Clock>) -> Self {
+        Self { halves, mapped, clock }
+    }
+}
+
+/// One group's worth of writing.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    write: Option<(u64, Vec<u8>)>,
+    /// What [`Shared::appended`] was: all of it is in this work, or in an earlier one.
+    upto: u64,
+    sync: bool,
+    /// The position behind the last entry, for the next own mark.
+    position: u64,
+    switch: Option<Switch>,
+    /// The half before the switch: it goes on if there is no room for another.
+    track: Option<Track>,
+    refused: Option<Error>,
+    failed: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Switch {
+    snapshot: Snapshot,
+    need: u64,
+    want: u64,
+}
+
+impl Worker<Shared> for Writer {
+    type Group = Work;
+
+    fn is_patient(&self, shared: &Shared) -> bool {
+        shared.sync_wanted
+    }
+
+    fn gather(&mut self, shared: &mut Shared) -> Work {
+        let mut work = Work { upto: shared.appended, ..Work::default() };
+        if let Some(need) = shared.switch_wanted.take() {
+            let snapshot = shared.state.to_snapshot();
+            work.switch = Some(Switch { snapshot, need, want: shared.room.max(need) });
+            work.track = shared.track.take();
+            return work;
+        }
+        if let Some(track) = &mut shared.track {
+            work.write = track.take_waiting();
+            work.position = track.position();
+            work.sync = std::mem::take(&mut shared.sync_wanted);
+        }
+        work
+    }
+
+    fn run(&mut self, work: &mut Work) {
+        if let Some(switch) = &work.switch {
+            let now = self.clock.wall();
+            let switched = self.halves.switch(&switch.snapshot, switch.need, switch.want, self.mapped, now);
+            match switched {
+                Ok(track) => work.track = Some(track),
+                Err(SwitchFailed::Unchanged(error)) => work.refused = Some(error),
+                Err(SwitchFailed::Final(error)) => work.failed = Some(error),
+            }
+            return;
+        }
+        let written = work.write.as_ref().map_or(Ok(()), |(at, bytes)| self.halves.write(*at, bytes));
+        let synced = written.and_then(|()| if work.sync { self.halves.sync() } else { Ok(()) });
+        work.failed = synced.err();
+    }
+
+    fn publish(&mut self, shared: &mut Shared, work: &mut Work, panicked: bool) {
+        if panicked {
+            work.failed = Some(Error::Invalid { what: "a panic while writing an offset file".into() });
+        }
+        if let Some(error) = work.failed.take() {
+            shared.break_with(&error);
+            return;
+        }
+        if work.switch.is_some() {
+            let refused = work.refused.take();
+            if refused.is_none() {
+                // The snapshot has all that was appended until then.
+                shared.written = work.upto;
+                shared.synced = work.upto;
+                shared.mark_due = None;
+                shared.unsaved_holder = false;
+                shared.room = (shared.room * 2).min(MOST_ROOM);
+                shared.least_bytes = self.halves.least_bytes();
+                shared.generation = self.halves.generation();
+            }
+            shared.switch_refused = refused;
+            shared.track = work.track.take();
+            return;
+        }
+        shared.written = shared.written.max(work.upto);
+        if work.sync {
+            shared.synced = work.upto;
+            shared.mark_due = Some(work.position);
+        }
+    }
+
+    fn announce(_work: Work) {}
+}

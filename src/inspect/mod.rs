@@ -1,0 +1,86 @@
+//! What do the files of the log say, to one who only looks?
+//!
+//! Without the lock, without a write, nothing mapped, beside an owner who goes on writing. So what
+//! does not check is looked at again before it is called bad: the manifest may have moved on, a
+//! segment may have become another, a batch may have been on its way. What is bad on the disk is
+//! bad each time; what was only seen in the middle of a write is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::format::manifest::SegmentRow;
+use crate::log::recovery::{Start, Verdict, walk};
+use crate::log::{self, Checked, scan};
+use crate::manifest::{self, Found};
+use crate::storage::{Access, Storage};
+use crate::wake::Bell;
+
+mod finding;
+mod segment;
+
+pub use finding::{Finding, FindingKind, Progress};
+pub(crate) use segment::verify_log;
+
+/// How often one who looks starts over because the manifest moved on meanwhile.
+pub(crate) const LOOKS: usize = 100;
+/// How long what does not check is left alone before it is looked at again: an owner's write of a
+/// large message is under way for a while.
+pub(crate) const PAUSES: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];
+
+/// Leaves an owner time to end what it is doing.
+pub(crate) fn pause(time: Duration) {
+    Bell::default().wait(0, Some(time));
+}
+
+/// Reads the manifest, and finds where the log ends.
+///
+/// # Errors
+/// As [`manifest::look`], and what is wrong with the active segment.
+pub(crate) fn tail(storage: &Arc<dyn Storage>) -> Result<(Found, Verdict)> {
+    let mut found = manifest::look(storage)?;
+    for _ in 1..LOOKS {
+        let ended = end(storage, &found);
+        let after = manifest::look(storage)?;
+        if after.slot.sequence == found.slot.sequence {
+            return ended.map(|verdict| (found, verdict));
+        }
+        // A roll: what was active is sealed now, or even gone.
+        found = after;
+    }
+    let verdict = end(storage, &found)?;
+    Ok((found, verdict))
+}
+
+/// Finds where the log ends that a manifest describes.
+fn end(storage: &Arc<dyn Storage>, found: &Found) -> Result<Verdict> {
+    let Some(row) = found.slot.segments.last() else { return Ok(Verdict::default()) };
+    let checked = log::check(&**storage, found.queue, row, Access::Read)?;
+    walk_active(storage, found, row, &checked)
+}
+
+/// Walks the active segment from the manifest's mark to the end, and calls damaged or torn only
+/// what stays so.
+fn walk_active(
+    storage: &Arc<dyn Storage>,
+    found: &Found,
+    row: &SegmentRow,
+    checked: &Checked,
+) -> Result<Verdict> {
+    let start = Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let path = || storage.root().join(crate::format::names::segment(row.number));
+    let mut verdict = scan::read_error(path(), walk(&checked.file, &start))?;
+    for time in PAUSES {
+        if verdict.damages.is_empty() && verdict.torn.is_none() {
+            break;
+        }
+        pause(time);
+        let mut again = scan::read_error(path(), walk(&checked.file, &start))?;
+        let before = |position: u64| verdict.damages.iter().any(|damage| damage.position == position);
+        again.damages.retain(|damage| before(damage.position));
+        again.torn = again.torn.filter(|torn| verdict.torn == Some(*torn));
+        verdict = again;
+    }
+    Ok(verdict)
+}

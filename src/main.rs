@@ -1,0 +1,7 @@
+//! Where does the command line begin?
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
