@@ -7,5 +7,4 @@ mod format;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// The architecture, as rules that are checked.
-mod smoke;
 mod tidy;
