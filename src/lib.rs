@@ -141,6 +141,24 @@
 //! # }
 //! ```
 //!
+//! # Looking
+//!
+//! [`inspect`] and [`verify`] look at a queue that may be open elsewhere: without its lock, without a
+//! write. [`Queue::recovery`] tells what opening found, [`Queue::stats`] counts, without reading.
+//!
+//! ```
+//! # fn main() -> backlog::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let folder = folder.path().join("jobs");
+//! # let queue = backlog::Queue::open(&folder)?;
+//! # queue.push("x")?;
+//! assert!(!queue.recovery().has_findings());
+//! assert_eq!(queue.stats().messages, 1);
+//! assert!(backlog::verify(&folder, &mut |_| {})?.is_empty());
+//! # queue.close()
+//! # }
+//! ```
+//!
 //! # Promises
 //!
 //! - A push that returned under [`Durability::Synced`] is delivered after any crash: kill -9, a power

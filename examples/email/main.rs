@@ -149,7 +149,7 @@ impl Mail {
         let [kind, to, name] = parts[..] else { return Err("not three lines".into()) };
         let (to, name) = (address(to)?, plain(name)?);
         let (subject, line) = match kind {
-            "sign-up" => ("Welcome", "Your account is ready."),
+            "sign-up" => ("Welcome", "Your account is ready\r\n... and so are we."),
             "password-reset" => ("Your new password", "Somebody, maybe you, asked for a new password."),
             other => return Err(format!("no such kind of mail: {other:?}")),
         };

@@ -1,10 +1,12 @@
 //! Do the programs in `examples` keep what they promise? `cargo test` builds them.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, fs};
+use std::sync::mpsc;
+use std::{env, fs, thread};
 
 fn example(name: &str) -> Command {
     let test = env::current_exe().unwrap();
@@ -82,4 +84,55 @@ fn every_mail_is_in_the_maildir_or_among_the_dead_letters_though_a_fifth_of_the_
     // Two have no address; others may have failed three times.
     assert!(dead >= 2 && said.contains("attempt 2 failed"), "{said}");
     assert_eq!((files, receivers.len()), (60 - dead, 60 - dead));
+}
+
+/// Takes one mail, as a server does; knows nobody at `password-reset.example`.
+fn serve(stream: TcpStream) -> String {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut stream = stream;
+    let mut say = |reply: &str| stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+    let mut heard = String::new();
+    say("220-welcome\r\n220 to the test");
+    while let Some(Ok(line)) = lines.next() {
+        heard.push_str(&format!("{line}\n"));
+        match line.split(' ').next().unwrap() {
+            "EHLO" => say("250-test\r\n250-SIZE 1000\r\n250 8BITMIME"),
+            "RCPT" if line.contains("password-reset") => {
+                say("550-nobody\r\n550 of that name");
+                break;
+            }
+            "DATA" => {
+                say("354 go on");
+                for line in lines.by_ref().map(Result::unwrap).take_while(|line| line != ".") {
+                    heard.push_str(&format!("{line}\n"));
+                }
+                say("250 taken");
+            }
+            "QUIT" => say("221 good bye"),
+            _ => say("250 fine"),
+        }
+    }
+    heard
+}
+
+#[test]
+fn a_mail_reaches_a_server_with_its_dots_doubled_and_one_for_nobody_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = server.local_addr().unwrap().to_string();
+    let (send, heard) = mpsc::channel();
+    // It ends with the test's process: nobody else connects.
+    thread::spawn(move || server.incoming().for_each(|stream| send.send(serve(stream.unwrap())).unwrap()));
+
+    let run = example("email").args(["--mails", "4", "--smtp", &host]).arg(folder.path()).output().unwrap();
+
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    let mut heard = [heard.recv().unwrap(), heard.recv().unwrap()];
+    heard.sort_by_key(|text| text.contains("password-reset"));
+    let [taken, refused] = heard;
+    let to = "RCPT TO:<user-1@sign-up.example>\n";
+    assert!(taken.contains(to) && taken.contains("\n.... and so are we.\nQUIT\n"), "{taken}");
+    assert!(!refused.contains("DATA") && said.contains("given up: 550-nobody / 550 of that name"), "{said}");
+    assert!(said.contains("4 mails, 3 dead letters"), "{said}");
 }
