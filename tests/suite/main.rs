@@ -1,9 +1,23 @@
 //! All tests from the outside, in one binary; this list is their table of contents.
 
+/// How a queue ends, and what the next opening finds.
+mod behaviour_close;
+/// What groups are to each other, and consumers of one group.
+mod behaviour_groups;
+/// What a pool does with what its handlers return.
+mod behaviour_pool;
+/// What a push promises.
+mod behaviour_push;
+/// What becomes of a message that was handed out.
+mod behaviour_settle;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// One behaviour test, two disks.
+mod harness;
+/// A real process killed with SIGKILL on a real disk.
+mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
 /// Planted bugs, which the crash tests find.
