@@ -12,6 +12,8 @@ mod behaviour_push;
 mod behaviour_settle;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// The same on a disk that stays broken, or full.
+mod crash_lasting;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
 /// One behaviour test, two disks.
