@@ -13,7 +13,7 @@ use crate::script::{Run, Trouble};
 use crate::workloads::{self, Workload};
 
 /// How many seeds are tried for each operation.
-fn seeds(usual: u64) -> u64 {
+pub(crate) fn seeds(usual: u64) -> u64 {
     std::env::var("BACKLOG_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
@@ -144,13 +144,13 @@ fn everything_survives_a_crash_after_every_operation() {
 #[test]
 fn everything_survives_a_failure_of_every_operation() {
     let workload = workloads::everything();
-    let states = fail_everywhere(&workload, 1000).unwrap_or_else(|broken| panic!("{broken}"));
+    let states = fail_everywhere(&workload, 250).unwrap_or_else(|broken| panic!("{broken}"));
     println!("{}: {states} faults", workload.name);
 }
 
 #[test]
 fn without_mappings_everything_survives_too() {
-    survives(&workloads::unmapped(), 5, 1000, 150);
+    survives(&workloads::unmapped(), 4, 1000, 80);
 }
 
 #[test]
@@ -160,11 +160,11 @@ fn rolls_survive_a_crash_and_a_failure_of_every_operation() {
 
 #[test]
 fn openings_survive_a_crash_and_a_failure_of_every_operation() {
-    survives(&workloads::reopenings(), 6, 1000, 150);
+    survives(&workloads::reopenings(), 4, 1000, 40);
 }
 
 #[test]
 fn half_switches_survive_a_crash_and_a_failure_of_every_operation() {
-    survives(&workloads::switches(true), 3, 100, 60);
-    survives(&workloads::switches(false), 3, 100, 60);
+    survives(&workloads::switches(true), 3, 60, 30);
+    survives(&workloads::switches(false), 3, 60, 30);
 }

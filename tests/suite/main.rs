@@ -1,7 +1,15 @@
 //! All tests from the outside, in one binary; this list is their table of contents.
 
-/// Every promise, at a crash after and a failure of every operation.
-mod crash;
+/// How a queue ends, and what the next opening finds.
+mod behaviour_close;
+/// What groups are to each other, and consumers of one group.
+mod behaviour_groups;
+/// What a pool does with what its handlers return.
+mod behaviour_pool;
+/// What a push promises.
+mod behaviour_push;
+/// What becomes of a message that was handed out.
+mod behaviour_settle;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
@@ -12,10 +20,18 @@ mod cli_look;
 mod cli_push;
 /// `work`: a command for each message.
 mod cli_work;
+/// Every promise, at a crash after and a failure of every operation.
+mod crash;
+/// The same on a disk that stays broken, or full.
+mod crash_lasting;
 /// The programs in `examples`, killed and run again.
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// One behaviour test, two disks.
+mod harness;
+/// A real process killed with SIGKILL on a real disk.
+mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
 /// Planted bugs, which the crash tests find.

@@ -104,12 +104,12 @@ fn all(usual: u64, trouble: impl Fn(&mut Dice) -> Trouble) {
 
 #[test]
 fn random_steps_keep_every_promise() {
-    all(400, |_| Trouble::None);
+    all(150, |_| Trouble::None);
 }
 
 #[test]
 fn random_steps_with_one_failure_keep_every_promise() {
-    all(600, |dice| {
+    all(200, |dice| {
         let faults = [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost];
         Trouble::Fail(1 + dice.below(600), faults[dice.size(4)])
     });

@@ -115,7 +115,7 @@ impl Run {
         let disk = SimDisk::new(1);
         disk.no_mappings(setup.no_mappings);
         disk.ignore_dir_syncs(setup.ignore_dir_syncs);
-        let mut run = Self {
+        let run = Self {
             setup,
             trouble,
             disk,

@@ -1,0 +1,103 @@
+//! Are the promises kept by a disk that stays broken, or full?
+
+use backlog::testing::SimDisk;
+use backlog::{Durability, GroupOptions, Options};
+
+use crate::crash::seeds;
+use crate::ledger::{End, Verdict};
+use crate::script::{Run, Step, Trouble};
+use crate::workloads::{self, Workload};
+
+/// Runs a workload whose disk changes before step `from`; checks what a power cut leaves.
+fn from_step(workload: &Workload, from: usize, change: fn(&SimDisk)) -> Verdict<Run> {
+    let mut run = Run::new(workload.setup, Trouble::None);
+    for (index, &step) in workload.steps.iter().enumerate() {
+        if index == from {
+            change(&run.disk);
+        }
+        run.step(step)?;
+    }
+    for seed in 0..seeds(4) {
+        let disk = run.disk.crash(seed);
+        let checked = run.ledger.check(&disk, &run.options(), End::PowerCut);
+        checked.map_err(|broken| format!("seed {seed}: {broken}"))?;
+    }
+    Ok(run)
+}
+
+fn from_every_step(workload: &Workload, change: fn(&SimDisk), then: fn(Run) -> Verdict) {
+    for from in 0..workload.steps.len() {
+        let outcome = from_step(workload, from, change).and_then(then);
+        outcome.unwrap_or_else(|broken| panic!("{}, from step {from} on: {broken}", workload.name));
+    }
+}
+
+#[test]
+fn a_disk_whose_syncs_fail_for_ever_loses_nothing_acknowledged() {
+    for workload in [workloads::everything(), workloads::rolls(), workloads::unmapped()] {
+        from_every_step(&workload, |disk| disk.break_syncs(true), |_| Ok(()));
+    }
+}
+
+/// Makes room and pushes: without reopening, if the queue is open.
+fn goes_on_with_room(mut run: Run) -> Verdict {
+    run.disk.budget(None);
+    run.disk.full_at_sync(false);
+    let Some(queue) = run.queue().cloned() else { return Ok(()) };
+    queue.push("there is room again").map_err(|error| format!("with room again: {error}"))?;
+    drop(queue);
+    run.close();
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
+    for workload in [workloads::everything(), workloads::rolls(), workloads::unmapped()] {
+        from_every_step(&workload, |disk| disk.budget(Some(0)), goes_on_with_room);
+        from_every_step(&workload, |disk| disk.budget(Some(10_000)), goes_on_with_room);
+    }
+}
+
+#[test]
+fn acks_go_on_when_pushes_find_the_disk_full() {
+    for level in [Durability::Synced, Durability::Buffered] {
+        let disk = SimDisk::new(1);
+        let queue =
+            Options::new("jobs").sim_disk(&disk).segment_bytes(8 << 10).threads(false).open().unwrap();
+        let group = queue.create_group("g", GroupOptions::new().ack_durability(level)).unwrap();
+        queue.push_batch((0..50).map(|number| number.to_string())).unwrap();
+        let jobs = group.consumer().recv_batch(25, std::time::Duration::ZERO).unwrap();
+        disk.budget(Some(0));
+
+        let refused = (0..100).find_map(|_| queue.push([7; 500].as_slice()).err()).unwrap();
+
+        assert!(refused.is_full(), "{refused}");
+        jobs.into_iter().for_each(|job| job.ack().unwrap());
+        for _ in 0..25 {
+            group.consumer().try_recv().unwrap().unwrap().ack().unwrap();
+        }
+        disk.budget(None);
+        queue.push("there is room again").unwrap();
+        queue.close().unwrap();
+    }
+}
+
+#[test]
+fn a_message_that_only_the_full_disk_kept_out_is_pushed_later_by_the_same_call() {
+    let mut run = Run::new(workloads::rolls().setup, Trouble::None);
+    run.step(Step::Create { group: "g", synced: true }).unwrap();
+    run.disk.budget(Some(0));
+    for _ in 0..20 {
+        run.step(Step::Push { synced: true, length: 900 }).unwrap();
+    }
+    assert!(run.failed);
+    run.disk.budget(None);
+    run.failed = false;
+
+    for _ in 0..20 {
+        run.step(Step::Push { synced: true, length: 900 }).unwrap();
+    }
+
+    assert!(!run.failed);
+    run.ledger.check(&run.disk.crash(0), &run.options(), End::PowerCut).unwrap();
+}

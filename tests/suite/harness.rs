@@ -1,0 +1,129 @@
+//! How does one test of behaviour run on a real and on the simulated disk?
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use backlog::testing::{ManualClock, SimDisk};
+use backlog::{Consumer, Options, Queue};
+use tempfile::TempDir;
+
+/// A disk with at most one queue on it, and a clock that is moved by hand.
+pub(crate) struct World {
+    place: Mutex<Place>,
+    clock: ManualClock,
+}
+
+enum Place {
+    Real(TempDir),
+    Simulated(SimDisk),
+}
+
+impl World {
+    pub(crate) fn real() -> Self {
+        Self::with(Place::Real(tempfile::tempdir().unwrap()))
+    }
+
+    pub(crate) fn simulated() -> Self {
+        Self::with(Place::Simulated(SimDisk::new(1)))
+    }
+
+    fn with(place: Place) -> Self {
+        Self { place: Mutex::new(place), clock: ManualClock::new(1_700_000_000_000) }
+    }
+
+    /// Returns what opens the queue: no threads, the clock of this world.
+    pub(crate) fn options(&self) -> Options {
+        let options = match &*self.place.lock().unwrap() {
+            Place::Real(folder) => Options::new(folder.path().join("jobs")),
+            Place::Simulated(disk) => Options::new("jobs").sim_disk(disk),
+        };
+        options.manual_clock(&self.clock).threads(false)
+    }
+
+    pub(crate) fn open(&self) -> Queue {
+        patiently(&self.options())
+    }
+
+    /// Kills whoever has the queue open, and opens it.
+    pub(crate) fn open_after_kill(&self) -> Queue {
+        self.kill();
+        self.open()
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// Kills the process that has the queue open: what comes next finds the files as they are, and
+    /// no locks. (On a real disk: a copy of them. The old queue hears nothing of it.)
+    pub(crate) fn kill(&self) {
+        let mut place = self.place.lock().unwrap();
+        let left = match &*place {
+            Place::Simulated(disk) => Place::Simulated(disk.kill()),
+            Place::Real(folder) => {
+                let copy = tempfile::tempdir().unwrap();
+                copy_folder(folder.path(), copy.path());
+                Place::Real(copy)
+            }
+        };
+        *place = left;
+    }
+}
+
+/// Opens a queue that nobody has open. A process that another test is just starting shares our locks
+/// until it is a program of its own.
+pub(crate) fn patiently(options: &Options) -> Queue {
+    for _ in 0..100_000 {
+        match options.clone().open() {
+            Err(error) if error.is_locked() => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the queue stays locked");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Receives and acks all that is ready now; returns the payloads as text.
+pub(crate) fn drain(consumer: &Consumer) -> Vec<String> {
+    let mut payloads = Vec::new();
+    while let Some(job) = consumer.try_recv().unwrap() {
+        payloads.push(String::from_utf8(job.payload().to_vec()).unwrap());
+        job.ack().unwrap();
+    }
+    payloads
+}
+
+/// Makes two tests of each rule: on a real disk and on the simulated one.
+macro_rules! on_both_disks {
+    ($(fn $rule:ident($world:ident: &World) $body:block)*) => {
+        $(
+            fn $rule($world: &$crate::harness::World) $body
+
+            mod $rule {
+                #[test]
+                fn on_a_real_disk() {
+                    super::$rule(&$crate::harness::World::real());
+                }
+
+                #[test]
+                fn on_the_simulated_disk() {
+                    super::$rule(&$crate::harness::World::simulated());
+                }
+            }
+        )*
+    };
+}
+pub(crate) use on_both_disks;
