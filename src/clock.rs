@@ -5,7 +5,9 @@
 //! [`ManualClock`] wakes whoever waits, and no test needs to sleep.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+#[cfg(any(test, feature = "testing"))]
+use std::sync::{Arc, Mutex};
+use std::sync::{Condvar, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::offset::Offset;
@@ -76,11 +78,13 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until it is told otherwise. Clones show the same time.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock {
     inner: Arc<Mutex<Manual>>,
 }
 
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 struct Manual {
     now: Duration,
@@ -88,10 +92,7 @@ struct Manual {
     wakers: Vec<Weak<dyn Wake>>,
 }
 
-#[cfg_attr(
-    not(any(test, feature = "testing")),
-    expect(dead_code, reason = "offered to tests only; the type is one of the clocks all the same")
-)]
+#[cfg(any(test, feature = "testing"))]
 impl ManualClock {
     /// Makes a clock that shows `wall` milliseconds since 1970.
     #[must_use]
@@ -131,6 +132,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         self.lock().now

@@ -161,7 +161,7 @@ impl PoolBuilder {
                 running.0.work(index, &*handler);
             });
             let thread = spawned.map_err(|error| {
-                Error::io("start a thread for", &shared.consumer.engine().storage.root(), error)
+                Error::io("start a thread for", shared.consumer.engine().storage.root(), error)
             })?;
             pool.threads.push(thread);
         }

@@ -18,7 +18,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{ALIGNMENT, checksum, is_zero, round_up, seeded, u32_at, u64_at};
+use super::{ALIGNMENT, checksum, round_up, seeded, u32_at, u64_at};
 use crate::offset::Offset;
 
 /// Bytes of a batch's header.
@@ -336,6 +336,13 @@ fn put_settles(settles: &[Settle], out: &mut Vec<u8>) {
 }
 
 /// Cuts a good record that settles into its loans; `None` if it cannot be one.
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "acks that travel in a batch (issue 5) are read by it; the bytes are fixed now"
+    )
+)]
 pub(crate) fn settles(record: &[u8]) -> Option<Vec<Settle>> {
     if record.is_empty() || !record.len().is_multiple_of(SETTLE) {
         return None;
@@ -363,8 +370,9 @@ pub(crate) fn split_record(attributes: bool, record: &[u8]) -> Option<(&[u8], &[
 }
 
 /// Tells whether nothing was ever written here, as far as a header would reach.
+#[cfg(test)]
 pub(crate) fn is_blank(bytes: &[u8]) -> bool {
-    is_zero(&bytes[..bytes.len().min(HEADER)])
+    super::is_zero(&bytes[..bytes.len().min(HEADER)])
 }
 
 #[cfg(test)]

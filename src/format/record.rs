@@ -70,6 +70,10 @@ impl Tag {
 }
 
 /// Appends an attribute; `false` (and nothing appended) if its value is longer than 16 MiB.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "messages have attributes from issue 5 on; the bytes are fixed now")
+)]
 pub(crate) fn put(out: &mut Vec<u8>, tag: Tag, value: &[u8]) -> bool {
     let Some(length) = u32::try_from(value.len()).ok().filter(|&length| length < 1 << 24) else {
         return false;

@@ -113,6 +113,9 @@ impl Worker<Shared> for Writer {
             shared.track = work.track.take();
             return;
         }
+        if let (Some((_, bytes)), Some(track)) = (work.write.take(), &mut shared.track) {
+            track.recycle(bytes);
+        }
         shared.written = shared.written.max(work.upto);
         if work.sync {
             shared.synced = work.upto;

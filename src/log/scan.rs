@@ -69,8 +69,9 @@ pub(crate) fn look(window: &mut Window, position: u64, expected: &Expected) -> s
     let length = usize::try_from(header.length()).unwrap_or(usize::MAX);
     let bytes = window.get(position, length)?;
     let end = batch::HEADER + header.body as usize;
-    let good =
-        bytes.len() == length && header.body_is_good(&bytes[batch::HEADER..end]) && is_zero(&bytes[end..]);
+    let good = bytes.len() == length
+        && header.body_is_good(&bytes[batch::HEADER..end])
+        && batch::padding_is_good(&header, &bytes[end..]);
     Ok(if good { Here::Good(header) } else { Here::BadBody(header) })
 }
 
@@ -98,12 +99,13 @@ pub(crate) fn next_header(
     expected: &Expected,
 ) -> std::io::Result<Option<(u64, BatchHeader)>> {
     const STEP: usize = 4096;
+    const PASSED: u64 = 4096 - batch::HEADER as u64 + ALIGNMENT;
     let mut position = round_up(from, ALIGNMENT);
     while position + batch::HEADER as u64 <= expected.limit {
         // Most of what is scanned was never written: pass over it by the page.
         if window.get(position, STEP)?.len() == STEP && is_zero(window.get(position, STEP)?) {
             // Whatever begins in the last bytes of the page would have its flags behind it.
-            position += (STEP - batch::HEADER + ALIGNMENT as usize) as u64;
+            position += PASSED;
             continue;
         }
         if let Some(header) = header(window, position, expected)? {

@@ -176,11 +176,6 @@ impl Writer {
         }
     }
 
-    /// Returns where the next batch goes: segment, position, offset.
-    pub(crate) fn place(&self) -> (u64, u64, u64) {
-        (self.active.segment.number, self.active.position, self.next)
-    }
-
     /// Refuses from now on; readers are shown what is durable.
     pub(super) fn poison(&mut self, cause: impl ToString) -> Error {
         let path = self.log.path(self.active.segment.number);

@@ -80,7 +80,7 @@ impl Halves {
     }
 
     /// Plants a fault.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     pub(crate) fn plant(&mut self, plant: Plant) {
         self.plant = plant;
     }

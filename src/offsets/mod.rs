@@ -30,6 +30,10 @@ mod walk;
 mod tests;
 
 pub(crate) use birth::{create, remove};
-pub(crate) use halves::{Halves, Plant, SwitchFailed};
-pub(crate) use load::{Loaded, Looked, load, look};
+#[cfg(test)]
+pub(crate) use halves::Plant;
+pub(crate) use halves::{Halves, SwitchFailed};
+#[cfg(test)]
+pub(crate) use load::Loaded;
+pub(crate) use load::{Looked, load, look};
 pub(crate) use track::Track;

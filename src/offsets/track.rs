@@ -34,6 +34,7 @@ impl Track {
     }
 
     /// Returns the position of the half's first entry.
+    #[cfg(test)]
     pub(crate) fn start(&self) -> u64 {
         self.start
     }

@@ -69,7 +69,7 @@ fn killed(what: &str, folder: &Path) -> Vec<(u64, u64)> {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = Vec::new();
-    while let Some(line) = lines.next() {
+    for line in lines.by_ref() {
         // A last line may be cut short: then nobody has heard of it.
         let line = line.unwrap_or_default();
         let parsed = line.rsplit_once('@').and_then(|(_, text)| {

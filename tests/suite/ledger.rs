@@ -253,8 +253,8 @@ impl Ledger {
         if !recovery.damaged.is_empty() || !recovery.refused_groups.is_empty() || recovery.older_manifest {
             return Err(format!("P7: what was torn is taken for damage: {recovery:?}"));
         }
-        let mut found = Found::default();
-        found.lost = recovery.lost.iter().map(|lost| lost.offsets).collect();
+        let lost = recovery.lost.iter().map(|lost| lost.offsets).collect();
+        let mut found = Found { lost, ..Found::default() };
         // Whatever was nacked is due.
         clock.advance(Duration::from_secs(48 * 3600));
         for name in queue.groups() {

@@ -254,7 +254,7 @@ impl Run {
                 self.drop_all(group);
                 let removed = queue.remove_group(group);
                 self.note(&removed);
-                self.ledger.removed(group, removed.as_ref().map(|()| ()));
+                self.ledger.removed(group, removed.as_ref().copied());
             }
             Step::Sync => {
                 let synced = queue.sync();

@@ -87,9 +87,9 @@ fn entries_fill_a_half_to_its_last_slot_and_no_further() {
 
 #[test]
 fn a_half_that_is_missing_foreign_or_too_short_is_refused() {
-    for half in 0..2 {
+    for (half, name) in HALVES.into_iter().enumerate() {
         let disk = played(&[Switch(0, 0, false), Append(3), Sync]).crash(0);
-        let whole = disk.read_file(HALVES[half]).unwrap();
+        let whole = disk.read_file(name).unwrap();
         let storage = storage(&disk);
 
         disk.remove_file(HALVES[half]);
