@@ -72,7 +72,7 @@ fn a_lost_sync_is_still_seen_by_the_next_process() {
 }
 
 #[test]
-fn a_lost_sync_of_a_folder_never_keeps_its_names() {
+fn a_failed_sync_of_a_folder_leaves_its_names_to_the_next() {
     let disk = disk();
     disk.create_new("a").unwrap();
     disk.fail(disk.ops() + 1, Fault::SyncLost);
@@ -80,7 +80,7 @@ fn a_lost_sync_of_a_folder_never_keeps_its_names() {
 
     disk.sync_dir("").unwrap();
 
-    assert_eq!(outcomes(&disk, "a"), BTreeSet::from([None]));
+    assert!(!outcomes(&disk, "a").contains(&None));
 }
 
 #[test]
