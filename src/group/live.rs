@@ -269,15 +269,15 @@ impl Live {
         synced < appended && now.saturating_sub(idle.1) >= time
     }
 
-    /// Makes buffered acks durable, and says so in the file: a duty of the background.
-    ///
-    /// # Errors
-    /// When the disk refuses: the group is poisoned.
+    /// Makes buffered acks durable, and says so in the file; refuses if the group is poisoned.
     pub(crate) fn sync_lazily(&self) -> Result<()> {
         let guard = self.commit.lock();
-        if guard.track.is_none() || guard.stopped.is_some() || guard.synced >= guard.appended {
+        // Closed or removed meanwhile: nobody asks any more.
+        let over = matches!(guard.stopped, Some(Error::Closed | Error::NoSuchGroup { .. }));
+        if over || guard.synced >= guard.appended {
             return Ok(());
         }
+        guard.check()?;
         self.settle_down(guard, true)?;
         self.mark()
     }

@@ -1,6 +1,6 @@
 //! Are the promises kept by a disk that stays broken, or full?
 
-use backlog::testing::SimDisk;
+use backlog::testing::{Fault, SimDisk};
 use backlog::{Durability, GroupOptions, Options};
 
 use crate::crash::seeds;
@@ -100,4 +100,23 @@ fn a_message_that_only_the_full_disk_kept_out_is_pushed_later_by_the_same_call()
 
     assert!(!run.failed);
     run.ledger.check(&run.disk.crash(0), &run.options(), End::PowerCut).unwrap();
+}
+
+/// A group's file was poisoned after a buffered ack had been told. `sync` skipped the group and said
+/// that all was on stable storage; a power cut brought the message back.
+#[test]
+fn issue_3_a_sync_does_not_pass_over_a_poisoned_group() {
+    let disk = SimDisk::new(1);
+    disk.no_mappings(true);
+    let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+    let consumer = queue.consumer().unwrap();
+    queue.push_batch(["a", "b"]).unwrap();
+    let (first, second) = (consumer.recv().unwrap(), consumer.recv().unwrap());
+    first.ack().unwrap();
+    disk.fail(disk.ops() + 1, Fault::Io);
+    second.ack().unwrap_err();
+
+    let synced = queue.sync();
+
+    synced.expect_err("the first ack is on no stable storage");
 }
