@@ -24,6 +24,8 @@ mod cli_work;
 mod crash;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
+/// Torn bytes set aside, and a manifest that grows.
+mod evidence;
 /// The programs in `examples`, killed and run again.
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
