@@ -179,14 +179,7 @@ impl Engine {
         let mut cursor = Cursor::new(self.log.clone());
         cursor.seek(segment.base, None);
         loop {
-            let step = match cursor.next_in_memory() {
-                Some(step) => step,
-                None => match cursor.fill()? {
-                    Some(step) => step,
-                    None => continue,
-                },
-            };
-            match step {
+            match cursor.next()? {
                 Step::Message(message) if message.offset < offset => count += 1,
                 Step::Damaged(damaged) if damaged.first < offset => count += damaged.messages,
                 Step::Message(_) | Step::Damaged(_) | Step::End => return Ok(count),

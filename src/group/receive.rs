@@ -288,22 +288,13 @@ fn find(
     place: Option<Place>,
 ) -> Result<std::result::Result<Message, Damaged>> {
     cursor.seek(offset, place);
-    loop {
-        let step = match cursor.next_in_memory() {
-            Some(step) => step,
-            None => match cursor.fill()? {
-                Some(step) => step,
-                None => continue,
-            },
-        };
-        let gone = |place| Damaged { place, first: offset, end: offset + 1, messages: 1 };
-        return Ok(match step {
-            Step::Message(message) if message.offset == offset => Ok(message),
-            Step::Message(message) => Err(gone(message.place)),
-            Step::Damaged(damaged) => Err(gone(damaged.place)),
-            Step::End => Err(gone(cursor.place().unwrap_or(Place { segment: 0, position: 0 }))),
-        });
-    }
+    let gone = |place| Damaged { place, first: offset, end: offset + 1, messages: 1 };
+    Ok(match cursor.next()? {
+        Step::Message(message) if message.offset == offset => Ok(message),
+        Step::Message(message) => Err(gone(message.place)),
+        Step::Damaged(damaged) => Err(gone(damaged.place)),
+        Step::End => Err(gone(cursor.place().unwrap_or(Place { segment: 0, position: 0 }))),
+    })
 }
 
 /// Keeps what must be acted on; that the end was reached is asked again.

@@ -240,6 +240,21 @@ impl Cursor {
         }
     }
 
+    /// Returns the next step, reading what it takes.
+    ///
+    /// # Errors
+    /// As [`Cursor::fill`].
+    pub(crate) fn next(&mut self) -> Result<Step> {
+        loop {
+            if let Some(step) = self.next_in_memory() {
+                return Ok(step);
+            }
+            if let Some(step) = self.fill()? {
+                return Ok(step);
+            }
+        }
+    }
+
     /// Reads what [`Cursor::next_in_memory`] lacks; returns a step where reading settles it.
     ///
     /// # Errors
