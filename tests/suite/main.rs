@@ -10,6 +10,8 @@ mod behaviour_pool;
 mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
+/// What a hostile reader tried.
+mod broken;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
