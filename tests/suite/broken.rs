@@ -340,3 +340,86 @@ fn issue_3_messages_pushed_while_damage_is_passed_are_not_given_up_with_it() {
         assert_eq!(queue.stats().groups[0].dead, 1);
     }
 }
+
+/// A full disk comes and goes around pushes and acks, with power cuts: what was told stands, acks of
+/// what was lent never say "full", and offsets that were told are never given again.
+#[test]
+fn issue_3_a_disk_that_is_full_now_and_then_loses_and_repeats_nothing() {
+    for seed in 0..400_u64 {
+        full_now_and_then(seed);
+    }
+}
+
+fn full_now_and_then(seed: u64) {
+    let mut dice = Dice(seed);
+    let clock = ManualClock::new(1_700_000_000_000);
+    let mut disk = SimDisk::new(seed);
+    let mut told: BTreeMap<u64, (Vec<u8>, bool)> = BTreeMap::new();
+    let mut acked = BTreeSet::new();
+    let open = |disk: &SimDisk| options(disk, &clock).open().unwrap();
+    let mut queue = open(&disk);
+    queue.create_group("g", GroupOptions::new().ack_durability(Durability::Synced)).unwrap();
+    let mut number = 0_u64;
+    for _ in 0..60 + dice.below(100) {
+        match dice.below(12) {
+            0..5 => {
+                number += 1;
+                let text = format!("{number}:").repeat(1 + dice.below(200) as usize).into_bytes();
+                let synced = dice.below(3) > 0;
+                let durability = if synced { Durability::Synced } else { Durability::Buffered };
+                if let Ok(offset) = queue.with_durability(durability).push(&text) {
+                    let before = told.insert(offset.get(), (text, synced));
+                    assert!(before.is_none(), "seed {seed}: {offset:?} twice");
+                }
+            }
+            5..8 => {
+                let consumer = queue.group("g").unwrap().consumer();
+                let most = 1 + dice.below(9) as usize;
+                if let Ok(jobs) = consumer.recv_batch(most, Duration::ZERO) {
+                    for job in jobs {
+                        let offset = job.offset().get();
+                        assert!(!acked.contains(&offset), "seed {seed}: {offset} again");
+                        match told.get(&offset) {
+                            Some((text, _)) => assert_eq!(text, job.payload(), "seed {seed}"),
+                            None => {}
+                        }
+                        match job.ack() {
+                            Ok(()) => assert!(acked.insert(offset)),
+                            Err(error) => assert!(!error.is_full(), "seed {seed}: {error}"),
+                        }
+                    }
+                }
+            }
+            8 => disk.budget(Some(dice.below(3) * dice.below(30_000))),
+            9 => disk.full_at_sync(dice.below(2) == 0),
+            10 => {
+                disk.budget(None);
+                let _ = queue.run_duties();
+            }
+            _ => {
+                let kill = dice.below(2) == 0;
+                let next = if kill { disk.kill() } else { disk.crash(dice.below(1000)) };
+                let old = std::mem::replace(&mut disk, next);
+                old.stop_after(0);
+                drop(std::mem::replace(&mut queue, open(&disk)));
+                assert!(queue.recovery().damaged.is_empty(), "seed {seed}: {:?}", queue.recovery());
+                assert!(queue.recovery().refused_groups.is_empty(), "seed {seed}: {:?}", queue.recovery());
+            }
+        }
+    }
+    disk.budget(None);
+    drop(queue);
+    let disk = disk.crash(dice.below(100));
+    let queue = open(&disk);
+    let consumer = queue.group("g").unwrap().consumer();
+    clock.advance(Duration::from_secs(7200));
+    let mut seen = BTreeSet::new();
+    while let Some(job) = consumer.try_recv().unwrap_or_else(|error| panic!("seed {seed}: {error}")) {
+        assert!(!acked.contains(&job.offset().get()), "seed {seed}: {:?} again", job.offset());
+        assert!(seen.insert(job.offset().get()));
+        job.ack().unwrap();
+    }
+    for (offset, (_, synced)) in told {
+        assert!(!synced || acked.contains(&offset) || seen.contains(&offset), "seed {seed}: {offset} is lost");
+    }
+}
