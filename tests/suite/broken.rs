@@ -168,6 +168,7 @@ fn look(past: &Past, disk: &SimDisk, flips: usize) -> Result<bool, String> {
 }
 
 fn fuzz(closed: bool, cases: u64, flips: usize) {
+    let cases = cases * times();
     let past = past(closed);
     let mut places: Vec<(String, u64)> = Vec::new();
     for file in past.disk.files() {
@@ -345,7 +346,7 @@ fn issue_3_messages_pushed_while_damage_is_passed_are_not_given_up_with_it() {
 /// what was lent never say "full", and offsets that were told are never given again.
 #[test]
 fn issue_3_a_disk_that_is_full_now_and_then_loses_and_repeats_nothing() {
-    for seed in 0..400_u64 {
+    for seed in 0..400 * times() {
         full_now_and_then(seed);
     }
 }
@@ -422,4 +423,133 @@ fn full_now_and_then(seed: u64) {
     for (offset, (_, synced)) in told {
         assert!(!synced || acked.contains(&offset) || seen.contains(&offset), "seed {seed}: {offset} is lost");
     }
+}
+
+/// `BACKLOG_TIMES=10` tries ten times as much.
+fn times() -> u64 {
+    std::env::var("BACKLOG_TIMES").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Messages on loan, nacked and released lie in sealed segments whose bytes go bad meanwhile, in the
+/// open queue: each is handed out or named once and dead, and the reading ends.
+#[test]
+fn issue_3_damage_under_loans_in_sealed_segments_is_named_once_and_the_rest_comes() {
+    for seed in 0..300 * times() {
+        damage_under_loans(seed);
+    }
+}
+
+fn damage_under_loans(seed: u64) {
+    let mut dice = Dice(seed);
+    let clock = ManualClock::new(1_700_000_000_000);
+    let disk = SimDisk::new(seed);
+    let queue = options(&disk, &clock).open().unwrap();
+    let group = queue.create_group("g", GroupOptions::new()).unwrap();
+    let mut pushed = BTreeMap::new();
+    for number in 0..60_u64 {
+        let text = |part: u64| format!("{number}-{part}:").repeat(40);
+        let texts: Vec<_> = (0..1 + number % 3).map(text).collect();
+        for (offset, text) in queue.push_batch(&texts).unwrap().zip(&texts) {
+            pushed.insert(offset.get(), text.clone().into_bytes());
+        }
+    }
+    let consumer = group.consumer();
+    let mut held = consumer.recv_batch(20 + dice.below(60) as usize, Duration::ZERO).unwrap();
+    let mut done = BTreeSet::new();
+    for _ in 0..held.len() / 2 {
+        let job = held.swap_remove(dice.below(held.len() as u64) as usize);
+        let offset = job.offset().get();
+        match dice.below(3) {
+            0 => job.nack_after(Duration::from_secs(dice.below(5)), "no").unwrap(),
+            1 => job.release().unwrap(),
+            _ => {
+                job.ack().unwrap();
+                done.insert(offset);
+            }
+        }
+    }
+    let segments: Vec<_> = disk.files().into_iter().filter(|name| name.ends_with(".seg")).collect();
+    for _ in 0..1 + dice.below(4) {
+        let name = &segments[dice.below(segments.len() as u64) as usize];
+        let length = disk.read_file(name).unwrap().len() as u64;
+        disk.flip(name, (4096 + dice.below(length - 4096)) * 8 + dice.below(8));
+    }
+    for job in held {
+        let offset = job.offset().get();
+        if dice.below(2) == 0 {
+            job.release().unwrap();
+        } else {
+            job.ack().unwrap();
+            done.insert(offset);
+        }
+    }
+    clock.advance(Duration::from_secs(10));
+    let (mut damaged, mut steps) = (BTreeSet::new(), 0);
+    loop {
+        steps += 1;
+        assert!(steps < 1000, "seed {seed} never ends");
+        match consumer.try_recv() {
+            Ok(None) => break,
+            Ok(Some(job)) => {
+                let offset = job.offset().get();
+                assert_eq!(pushed[&offset], job.payload(), "seed {seed}");
+                assert!(done.insert(offset), "seed {seed}: {offset} again");
+                job.ack().unwrap();
+            }
+            Err(Error::Damaged { offsets, .. }) => {
+                for offset in offsets.unwrap() {
+                    assert!(damaged.insert(offset), "seed {seed}: {offset} named twice");
+                }
+            }
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    for offset in pushed.keys() {
+        assert!(done.contains(offset) != damaged.contains(offset), "seed {seed}: {offset} {damaged:?}");
+    }
+    let stats = group.stats();
+    assert_eq!((stats.dead, stats.ready, stats.on_loan), (damaged.len() as u64, 0, 0), "seed {seed}: {damaged:?}");
+    queue.close().unwrap();
+    let again = options(&disk, &clock).open().unwrap();
+    let stats = again.group("g").unwrap().stats();
+    assert_eq!((stats.dead, stats.ready), (damaged.len() as u64, 0), "seed {seed}");
+}
+
+/// A sector of any file of a closed queue is zeroed, filled with noise, or overwritten with another
+/// sector; a file is shortened or gone: what opens delivers what was pushed, and names what it misses.
+#[test]
+fn issue_3_a_bad_sector_or_a_short_file_is_never_delivered_and_never_silent() {
+    let past = past(true);
+    let files: Vec<String> = past.disk.files().into_iter().filter(|name| name != "LOCK").collect();
+    let mut broken: BTreeMap<String, String> = BTreeMap::new();
+    let mut opened = 0;
+    for seed in 0..3000 * times() {
+        let mut dice = Dice(seed);
+        let disk = past.disk.crash(1);
+        let name = &files[dice.below(files.len() as u64) as usize];
+        let mut bytes = disk.read_file(name).unwrap();
+        let sectors = bytes.len() as u64 / 512;
+        let at = (dice.below(sectors) * 512) as usize;
+        let what = dice.below(8);
+        match what {
+            0 | 1 => bytes[at..at + 512].fill(0),
+            2 | 3 => bytes[at..at + 512].iter_mut().for_each(|byte| *byte = dice.below(256) as u8),
+            4 | 5 => {
+                let from = (dice.below(sectors) * 512) as usize;
+                bytes.copy_within(from..from + 512, at);
+            }
+            6 => bytes.truncate(at),
+            _ => {}
+        }
+        if what == 7 { disk.remove_file(name) } else { disk.write_file(name, &bytes) }
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&past, &disk, 2)));
+        match found {
+            Ok(Ok(yes)) => opened += u64::from(yes),
+            Ok(Err(problem)) => drop(broken.insert(problem, format!("{name} {what} {at}"))),
+            Err(_) => drop(broken.insert("panic".into(), format!("{name} {what} {at}"))),
+        }
+    }
+    let told: Vec<_> = broken.iter().take(25).collect();
+    assert!(broken.is_empty(), "{} broken, {opened} opened: {told:#?}", broken.len());
+    println!("{opened} opened");
 }
