@@ -1,6 +1,7 @@
 //! What a hostile reader tried: damage, races and faults in odd places.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future as _, IntoFuture as _};
 use std::time::Duration;
 
 use backlog::testing::{ManualClock, SimDisk};
@@ -552,4 +553,70 @@ fn issue_3_a_bad_sector_or_a_short_file_is_never_delivered_and_never_silent() {
     let told: Vec<_> = broken.iter().take(25).collect();
     assert!(broken.is_empty(), "{} broken, {opened} opened: {told:#?}", broken.len());
     println!("{opened} opened");
+}
+
+/// A read that fails while a bad record is read once more: the loan, which nobody got, is not out for
+/// ever, and its neighbours are not taken back.
+#[test]
+fn issue_3_a_read_error_on_a_second_look_leaves_no_loan_behind() {
+    for count in [1, 3] {
+        let clock = ManualClock::new(1_700_000_000_000);
+        let disk = SimDisk::new(1);
+        let queue = options(&disk, &clock).open().unwrap();
+        queue.push_batch(["first-message", "second", "third"]).unwrap();
+        let text = disk.read_file("log/000000001.seg").unwrap();
+        let at = text.windows(5).position(|part| part == b"first").unwrap() as u64;
+        let consumer = queue.consumer().unwrap();
+        disk.flip("log/000000001.seg", at * 8);
+        for read in 2..12 {
+            disk.fail_reads(disk.reads() + read, backlog::testing::Fault::Io);
+        }
+        let mut got = BTreeSet::new();
+        for _ in 0..40 {
+            match consumer.recv_batch(count, Duration::ZERO) {
+                Ok(jobs) => {
+                    got.extend(jobs.iter().map(|job| job.payload().to_vec()));
+                    queue.ack_all(jobs).unwrap();
+                }
+                Err(Error::Io { .. } | Error::Damaged { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(got, [b"second".to_vec(), b"third".to_vec()].into());
+        let stats = &queue.stats().groups[0];
+        assert_eq!((stats.on_loan, stats.dead, stats.ready, stats.delayed), (0, 1, 0, 0), "{count}");
+    }
+}
+
+/// A ticket that is polled while a slow sync is under way, which has not taken it along: it is
+/// written as soon as that sync ends, though nobody waits for it in a thread.
+#[test]
+fn issue_3_a_polled_ticket_is_not_forgotten_behind_a_slow_sync() {
+    struct Woken(std::sync::mpsc::Sender<()>);
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+    let disk = SimDisk::new(1);
+    let queue = Options::new("jobs").sim_disk(&disk).open().unwrap();
+    queue.push("opened").unwrap();
+    let (slow, begun) = std::sync::mpsc::channel();
+    let slow = std::sync::Mutex::new(Some(slow));
+    disk.before_syncs(Some(std::sync::Arc::new(move || {
+        if let Some(slow) = slow.lock().unwrap().take() {
+            slow.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    })));
+    std::thread::scope(|scope| {
+        scope.spawn(|| queue.push("slow").unwrap());
+        begun.recv().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waker = std::sync::Arc::new(Woken(tell)).into();
+        let mut ticket = std::pin::pin!(queue.push_deferred("polled").unwrap().into_future());
+        let polled = ticket.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        told.recv_timeout(Duration::from_millis(500)).expect("the ticket is forgotten");
+    });
 }
