@@ -8,7 +8,7 @@ use crate::engine::{Engine, Handle};
 use crate::error::{Error, Result};
 use crate::group::live::Live;
 use crate::group::receive::{Ask, Loan};
-use crate::group::settle::Settle;
+use crate::group::settle::{End, Settle};
 
 mod delivery;
 
@@ -98,13 +98,19 @@ impl Consumer {
             let loans = self.group.receive(ask)?;
             let none = loans.is_empty();
             let mut deliveries = Vec::with_capacity(loans.len());
+            let mut failed = Ok(());
             for loan in loans {
                 // Outside every lock: this is where the payload's checksum is computed.
-                deliveries.extend(self.check(loan)?);
+                match self.check(loan) {
+                    Ok(delivery) => deliveries.extend(delivery),
+                    Err(error) => failed = failed.and(Err(error)),
+                }
             }
             if none || !deliveries.is_empty() {
+                // What is good is handed out; whoever asks next meets the error.
                 return Ok(deliveries);
             }
+            failed?;
         }
     }
 
@@ -112,8 +118,13 @@ impl Consumer {
     /// the next receive says so.
     fn check(&self, loan: Loan) -> Result<Option<Delivery>> {
         let Loan { mut message, delivery, attempt } = loan;
-        let good = message.record().is_some() || message.read_again(&self.engine().log)?;
         let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
+        let read = if message.record().is_some() { Ok(true) } else { message.read_again(&self.engine().log) };
+        let good = read.inspect_err(|_| {
+            // Nobody holds it, and it may be good: the next try reads it anew. Should even this fail,
+            // the group is stopped, and the next opening returns the loan.
+            let _ = self.group.end(settle, End::Release, false);
+        })?;
         match message.parts().filter(|_| good) {
             Some(parts) => {
                 let parts = (message, parts);

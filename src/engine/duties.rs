@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{Engine, lock};
 use crate::error::Result;
 use crate::log::roll;
-use crate::log::writer::Wish;
+use crate::log::writer::{Waiting, Wish};
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
@@ -100,12 +100,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Leads for deferred pushes, if any wait and nobody leads.
+    /// Sees to it that the deferred pushes that wait now are written. Whoever leads just then has not
+    /// taken them along, and wakes nobody for them but one who waits: so this waits its turn.
     pub(crate) fn lead_for_deferred(&self) {
         let guard = self.commit.lock();
-        if !guard.jobs.is_empty() && guard.is_idle() {
-            drop(self.commit.lead(guard));
-        }
+        let group = guard.group();
+        let taken = |waiting: &mut Waiting| waiting.jobs.is_empty().then_some(());
+        drop(self.commit.until(guard, group, &*self.clock, None, taken));
     }
 
     /// Wakes the committer at once: somebody polls.

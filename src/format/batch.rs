@@ -16,6 +16,8 @@
 //! A record that settles loans is no message, takes no offset and never has attributes. It has a
 //! row of 24 bytes for each loan: u64 incarnation of the group, u64 offset, u64 delivery number.
 
+use std::ops::Range;
+
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::{ALIGNMENT, checksum, round_up, seeded, u32_at, u64_at};
@@ -79,21 +81,37 @@ impl BatchHeader {
         if flags & ALWAYS == 0 || flags & !(ALWAYS | ATTRIBUTES | SETTLES) != 0 {
             return None;
         }
-        let header = Self {
-            body_checksum: u32_at(bytes, 4),
-            body: u32_at(bytes, 8),
-            mark: u64::from(u32_at(bytes, 12)) * ALIGNMENT,
-            base: LittleEndian::read_u48(&bytes[16..]),
-            time: LittleEndian::read_u48(&bytes[22..]),
-            records: LittleEndian::read_u24(&bytes[28..]),
-            flags: flags & !ALWAYS,
-        };
+        let header = Self::fields(bytes);
         let sound = header.mark <= position
             && header.records > 0
             && header.table() <= header.body as usize
             && header.body as usize <= MAX_BODY
             && header.end() <= Offset::LIMIT;
         (sound && u32_at(bytes, 0) == seeded(salt, position, &bytes[4..])).then_some(header)
+    }
+
+    /// Reads a header that has gone bad, or was half written, where a batch with a base from `bases`
+    /// was to come: its base says so, or all but its base does. Its other fields are hearsay.
+    pub(crate) fn remains(bytes: &[u8], salt: u32, position: u64, bases: &Range<u64>) -> Option<Self> {
+        let bytes: &[u8; HEADER] = bytes.get(..HEADER)?.try_into().ok()?;
+        let mut first = *bytes;
+        LittleEndian::write_u48(&mut first[16..], bases.start);
+        let said = Self::fields(bytes);
+        // Zeros are no header, whatever the base.
+        let by_base = bases.contains(&said.base) && (said.base > 0 || bytes[31] & ALWAYS != 0);
+        if by_base { Some(said) } else { Self::decode(&first, salt, position) }
+    }
+
+    fn fields(bytes: &[u8; HEADER]) -> Self {
+        Self {
+            body_checksum: u32_at(bytes, 4),
+            body: u32_at(bytes, 8),
+            mark: u64::from(u32_at(bytes, 12)) * ALIGNMENT,
+            base: LittleEndian::read_u48(&bytes[16..]),
+            time: LittleEndian::read_u48(&bytes[22..]),
+            records: LittleEndian::read_u24(&bytes[28..]),
+            flags: bytes[31] & !ALWAYS,
+        }
     }
 
     /// Returns the bytes from this batch to the next.

@@ -343,9 +343,12 @@ impl Cursor {
 
     /// Passes bytes in which no header counts, to the next one that does.
     fn damaged(&mut self) -> Result<Option<Step>> {
-        let set = self.log.set();
         let Some(current) = &mut self.current else { return Ok(None) };
+        // In this order: what is published after the end was read, or in a segment that follows it,
+        // is good, and must not count as lying before that end.
+        let next = self.log.next();
         let (end, sealed) = current.segment.end();
+        let set = self.log.set();
         let path = self.log.path(current.segment.number);
         let first = current.expected;
         let expected =
@@ -356,10 +359,10 @@ impl Cursor {
         let (position, behind) = match scan::read_error(path, found)? {
             Some((at, header)) => (at, header.base),
             None if sealed => {
-                let next = set.iter().find(|segment| segment.base > current.segment.base);
-                (end, next.map_or(self.log.next(), |next| next.base))
+                let behind = set.iter().find(|segment| segment.base > current.segment.base);
+                (end, behind.map_or(next, |segment| segment.base))
             }
-            None => (end, self.log.next()),
+            None => (end, next),
         };
         current.position = position;
         current.expected = behind;

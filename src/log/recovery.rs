@@ -166,9 +166,18 @@ impl Walk<'_> {
     }
 
     /// Finds what was on its way behind the end: a good header over a bad body, a valid batch
-    /// behind an invalid one. Other bytes are what an earlier use of the blocks left: nothing.
+    /// behind an invalid one, a bad header right at the end that tells a base which was to come.
+    /// Other bytes are what an earlier use of the blocks left: nothing.
     fn look_behind(&mut self) -> std::io::Result<()> {
         let mut from = self.verdict.position;
+        if let Some(header) = scan::remains(self.window, from, &self.expected)? {
+            self.verdict.torn = Some(Torn {
+                position: from,
+                length: header.length().min(self.expected.limit - from),
+                messages: u64::from(header.records)
+                    .min(self.expected.reserved.saturating_sub(self.expected.base)),
+            });
+        }
         while let Some((at, header)) = scan::next_header(self.window, from, &self.expected)? {
             let end = at + header.length();
             let torn = self.verdict.torn.get_or_insert(Torn { position: at, length: 0, messages: 0 });

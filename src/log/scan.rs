@@ -92,6 +92,20 @@ pub(crate) fn header(
     }))
 }
 
+/// Reads what is left of a header that does not count, at a position where a batch was to come.
+pub(crate) fn remains(
+    window: &mut Window,
+    position: u64,
+    expected: &Expected,
+) -> std::io::Result<Option<BatchHeader>> {
+    let room = position + batch::HEADER as u64 <= expected.limit;
+    if !room || header(window, position, expected)?.is_some() {
+        return Ok(None);
+    }
+    let bytes = window.get(position, batch::HEADER)?;
+    Ok(BatchHeader::remains(bytes, expected.salt, position, &(expected.base..expected.reserved)))
+}
+
 /// Returns the next position from `from` on at which a header counts, with it.
 pub(crate) fn next_header(
     window: &mut Window,

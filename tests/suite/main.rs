@@ -10,6 +10,10 @@ mod behaviour_pool;
 mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
+/// What a hostile reader tried on files that have gone bad.
+mod broken;
+/// And on an open queue.
+mod broken_live;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
