@@ -69,7 +69,7 @@ fn past(closed: bool) -> Past {
             for (index, job) in consumer.recv_batch(12, Duration::ZERO).unwrap().into_iter().enumerate() {
                 let offset = job.offset().get();
                 match index % 6 {
-                    0 | 1 | 2 => {
+                    0..=2 => {
                         past.done.entry(name).or_default().insert(offset);
                         job.ack().unwrap();
                     }
@@ -140,10 +140,11 @@ fn look(past: &Past, disk: &SimDisk, flips: usize) -> Result<bool, String> {
         let none = BTreeSet::new();
         let done = past.done.get(name).unwrap_or(&none);
         let dead = past.dead.get(name).unwrap_or(&none);
-        if recovery.torn_entries == 0 && flips == 1 {
-            if let Some(again) = seen.iter().find(|offset| done.contains(offset) || dead.contains(offset)) {
-                return Err(format!("{name}: {again} again"));
-            }
+        if recovery.torn_entries == 0
+            && flips == 1
+            && let Some(again) = seen.iter().find(|offset| done.contains(offset) || dead.contains(offset))
+        {
+            return Err(format!("{name}: {again} again"));
         }
         let missing: Vec<u64> = past
             .pushed

@@ -27,7 +27,7 @@ fn issue_3_closing_amid_everything_lets_everybody_go() {
 
 fn amid_everything(round: u64) {
     let disk = SimDisk::new(round);
-    let options = Options::new("jobs").sim_disk(&disk).threads(round % 2 == 0).segment_bytes(8192);
+    let options = Options::new("jobs").sim_disk(&disk).threads(round.is_multiple_of(2)).segment_bytes(8192);
     let queue = options.open().unwrap();
     queue.create_group("g", GroupOptions::new().ack_durability(Durability::Synced)).unwrap();
     let go = std::sync::Barrier::new(9);
@@ -76,7 +76,7 @@ fn amid_everything(round: u64) {
                     match outcome {
                         Err(Error::Closed | Error::Poisoned { .. }) => return,
                         Err(Error::NoSuchGroup { .. } | Error::LeaseLost { .. }) | Ok(()) => {}
-                        Err(_) if round % 3 > 0 => {}
+                        Err(_) if !round.is_multiple_of(3) => {}
                         Err(error) => panic!("{thread}: {error}"),
                     }
                 }
@@ -107,7 +107,7 @@ fn issue_3_messages_pushed_while_damage_is_passed_are_not_given_up_with_it() {
         let consumer = queue.consumer().unwrap();
         // Gets a segment that fits; its header is at the segment's beginning.
         queue.push(vec![7; 2_000_000 + 4096 * (round as usize % 2)]).unwrap();
-        let segment = disk.files().into_iter().filter(|name| name.ends_with(".seg")).next_back().unwrap();
+        let segment = disk.files().into_iter().rfind(|name| name.ends_with(".seg")).unwrap();
         disk.flip(&segment, 4096 * 8 + 3);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -165,9 +165,8 @@ fn full_now_and_then(seed: u64) {
                     for job in jobs {
                         let offset = job.offset().get();
                         assert!(!acked.contains(&offset), "seed {seed}: {offset} again");
-                        match told.get(&offset) {
-                            Some((text, _)) => assert_eq!(text, job.payload(), "seed {seed}"),
-                            None => {}
+                        if let Some((text, _)) = told.get(&offset) {
+                            assert_eq!(text, job.payload(), "seed {seed}")
                         }
                         match job.ack() {
                             Ok(()) => assert!(acked.insert(offset)),

@@ -11,8 +11,10 @@ mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
 /// What a hostile reader tried on files that have gone bad.
+#[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken;
 /// And on an open queue.
+#[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
 /// How the command line is run.
 mod cli;
