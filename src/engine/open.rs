@@ -16,7 +16,7 @@ use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, SegmentRow, Slot};
 use crate::format::{PAGE_POSITION, is_zero, names};
-use crate::group::live::Live;
+use crate::group::live::{Live, draw_holder};
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
 use crate::log::recovery::{self, Start, Verdict};
@@ -358,13 +358,6 @@ fn goes_on_at(checked: &Checked, start: &Start) -> std::io::Result<bool> {
     let mut window = log::scan::Window::new(checked.file.clone());
     let here = log::scan::look(&mut window, start.mark.position, &expected)?;
     Ok(matches!(here, log::scan::Here::Good(_)))
-}
-
-fn draw_holder(storage: &dyn Storage) -> Result<u32> {
-    let random = storage.random().map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-    let holder = (random as u32).max(1);
-    Ok(holder)
 }
 
 fn load_groups(

@@ -21,11 +21,12 @@ use crate::format::{PAGE_POSITION, round_up};
 use crate::log::Log;
 use crate::log::reader::{Cursor, Message, Step};
 use crate::offsets::{Halves, Track};
+use crate::storage::Storage;
 use crate::wake::Wake;
 
 /// Bytes of entries kept free for each loan: so that it can always be settled, alone or in a range,
 /// with an own mark in front.
-pub(super) const RESERVE: u64 = 3 * SLOT_BYTES;
+const RESERVE: u64 = 3 * SLOT_BYTES;
 /// Room for entries: what a half gets at first, and what it grows to.
 const LEAST_ROOM: u64 = 64 << 10;
 pub(super) const MOST_ROOM: u64 = 4 << 20;
@@ -97,16 +98,28 @@ impl Shared {
         self.stopped.get_or_insert_with(|| error.clone());
     }
 
+    /// Appends the own mark that is due, if one is; `None` where there is no room for it.
+    fn append_mark(&mut self) -> Option<()> {
+        let Some(durable) = self.mark_due else { return Some(()) };
+        let track = self.track.as_mut()?;
+        track.append_own_mark(durable)?;
+        self.mark_due = None;
+        self.appended += SLOT_BYTES;
+        if track.is_mapped() {
+            self.written = self.appended;
+        }
+        Some(())
+    }
+
     /// Appends an entry and applies it: the one way in which the state changes.
     ///
     /// The caller has made sure of the room.
     fn put(&mut self, entry: &Entry, now: Now, synced: bool) -> Result<()> {
         let no_room = || Error::Invalid { what: "an entry was appended without room for it".into() };
-        let track = self.track.as_mut().ok_or_else(no_room)?;
-        if synced && let Some(durable) = self.mark_due.take() {
-            track.append_own_mark(durable).ok_or_else(no_room)?;
-            self.appended += SLOT_BYTES;
+        if synced {
+            self.append_mark().ok_or_else(no_room)?;
         }
+        let track = self.track.as_mut().ok_or_else(no_room)?;
         track.append(entry).ok_or_else(no_room)?;
         self.appended += entry.slots() as u64 * SLOT_BYTES;
         if track.is_mapped() {
@@ -181,7 +194,7 @@ impl Live {
     ) -> Result<Locked<'a>> {
         loop {
             guard.check()?;
-            let need = bytes + RESERVE * (guard.state.on_loan() + loans) + SLOT_BYTES;
+            let need = bytes + guard.kept(loans);
             let kept = loans == 0 || guard.halves_fit(need, loans, 0);
             if kept && guard.track.as_ref().is_some_and(|track| track.room() >= need) {
                 return Ok(guard);
@@ -292,17 +305,14 @@ impl Live {
     ) -> Result<Locked<'a>> {
         let storage = &self.log.storage;
         while guard.state.deliveries(loans).is_none() {
-            let random = storage.random();
-            let random = random.map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
-            #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-            let holder = random as u32;
-            if holder != 0 && !guard.state.names_holder(holder) {
+            let holder = draw_holder(&**storage)?;
+            if !guard.state.names_holder(holder) {
                 guard.state.begin_holder(holder);
                 guard.unsaved_holder = true;
             }
         }
         if guard.unsaved_holder {
-            let need = bytes + RESERVE * (guard.state.on_loan() + loans) + SLOT_BYTES;
+            let need = bytes + guard.kept(loans);
             guard = self.switch(guard, need)?;
         }
         Ok(guard)
@@ -319,20 +329,9 @@ impl Live {
     /// Appends an own mark and syncs it.
     fn mark(&self) -> Result<()> {
         let mut guard = self.commit.lock();
-        let Some(durable) = guard.mark_due else { return Ok(()) };
-        let on_loan = guard.state.on_loan();
-        let Some(track) = &mut guard.track else { return Ok(()) };
-        if track.room() < SLOT_BYTES * 2 + RESERVE * on_loan {
+        let due = guard.mark_due.is_some() && guard.has_room_beside_loans(SLOT_BYTES);
+        if !due || guard.append_mark().is_none() {
             return Ok(());
-        }
-        let mapped = track.is_mapped();
-        if track.append_own_mark(durable).is_none() {
-            return Ok(());
-        }
-        guard.mark_due = None;
-        guard.appended += SLOT_BYTES;
-        if mapped {
-            guard.written = guard.appended;
         }
         self.settle_down(guard, true)
     }
@@ -393,22 +392,34 @@ impl Shared {
         round_up(PAGE_POSITION + snapshot, PAGE_POSITION) + need <= self.least_bytes
     }
 
+    /// Returns the bytes of entries that settling every loan may take, `loans` new ones included.
+    fn kept(&self, loans: u64) -> u64 {
+        RESERVE * (self.state.on_loan() + loans) + SLOT_BYTES
+    }
+
     /// Tells whether an error text can be kept although every loan must still be settled.
     pub(super) fn has_room_for_text(&self) -> bool {
-        let kept = RESERVE * self.state.on_loan() + SLOT_BYTES;
-        self.has_room_beside_loans(MAX_SLOTS as u64 * SLOT_BYTES) && self.halves_fit(kept, 0, MAX_TEXT as u64)
+        self.has_room_beside_loans(MAX_SLOTS as u64 * SLOT_BYTES)
+            && self.halves_fit(self.kept(0), 0, MAX_TEXT as u64)
     }
 
     /// Tells whether so many bytes can be spent although every loan must still be settled.
     fn has_room_beside_loans(&self, bytes: u64) -> bool {
-        let kept = RESERVE * self.state.on_loan() + SLOT_BYTES;
-        self.track.as_ref().is_some_and(|track| track.room() >= bytes + kept)
+        self.track.as_ref().is_some_and(|track| track.room() >= bytes + self.kept(0))
     }
 
     /// Says why nothing goes any more, if so.
     pub(super) fn check(&self) -> Result<()> {
         self.stopped.clone().map_or(Ok(()), Err)
     }
+}
+
+/// Draws what names the loans of an opening; not 0, which names none.
+pub(crate) fn draw_holder(storage: &dyn Storage) -> Result<u32> {
+    let random = storage.random().map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+    let holder = (random as u32).max(1);
+    Ok(holder)
 }
 
 impl Wake for Live {
