@@ -83,14 +83,17 @@ fn amid_everything(round: u64) {
             });
         }
         go.wait();
-        std::thread::sleep(Duration::from_micros(round * 37 % 4000));
+        // At another moment in each round, counted in turns of the others and not by a clock.
+        (0..round * 37 % 4000).for_each(|_| std::thread::yield_now());
         match round % 3 {
             0 => {}
             1 => disk.fail(disk.ops() + 1, backlog::testing::Fault::SyncLost),
             _ => disk.break_syncs(round % 4 == 2),
         }
         if round % 3 == 1 {
-            std::thread::sleep(Duration::from_micros(500));
+            // Until the planted fault was met, or nobody works any more.
+            let planted = disk.ops();
+            (0..10_000).take_while(|_| disk.ops() <= planted).for_each(|_| std::thread::yield_now());
         }
         let _ = queue.close();
         let _ = queue.close();
@@ -350,6 +353,7 @@ fn issue_3_a_polled_ticket_is_not_forgotten_behind_a_slow_sync() {
     disk.before_syncs(Some(std::sync::Arc::new(move || {
         if let Some(slow) = slow.lock().unwrap().take() {
             slow.send(()).unwrap();
+            // The slow device that this is about: no race is hidden by it.
             std::thread::sleep(Duration::from_millis(100));
         }
     })));
