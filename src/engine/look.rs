@@ -95,10 +95,7 @@ pub(crate) fn verify(storage: &Arc<dyn Storage>, to: &mut dyn FnMut(Progress)) -
 }
 
 fn seen(looked: &Looked, now: Now) -> GroupSeen {
-    let mut state = State::from_snapshot(&looked.snapshot, now);
-    for entry in &looked.entries {
-        state.apply(entry, now);
-    }
+    let mut state = State::recover(&looked.snapshot, &looked.entries, now);
     state.ripen(now);
     let millis =
         |due: std::time::Duration| u64::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(0);

@@ -383,10 +383,7 @@ fn load_groups(
         report.torn_entries += loaded.torn;
         report.mended |= loaded.wounded;
         let now = Now { mono: clock.now(), wall: clock.wall() };
-        let mut state = State::from_snapshot(&loaded.snapshot, now);
-        for entry in &loaded.entries {
-            state.apply(entry, now);
-        }
+        let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
         settle_the_past(&mut state, row, verdict, now, report);
         let live = open_group(log, clock, settings, row, state, loaded.halves, holder)?;
         groups.open.insert(row.name.clone(), live);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
-use crate::format::entry::HELD;
+use crate::format::entry::{Entry, HELD};
 use crate::format::snapshot::{self, Reading, Snapshot};
 use crate::offset::Offset;
 
@@ -51,6 +51,15 @@ impl State {
         }
         let fresh = state.fresh_within(state.floor, state.head);
         state.out_fresh = fresh.iter().map(|(start, end)| end - start).sum();
+        state
+    }
+
+    /// Takes up what a half tells: the snapshot, and what happened since, in order.
+    pub(crate) fn recover(stored: &Snapshot, entries: &[Entry], now: Now) -> Self {
+        let mut state = Self::from_snapshot(stored, now);
+        for entry in entries {
+            state.apply(entry, now);
+        }
         state
     }
 
