@@ -54,5 +54,7 @@ mod rust_text;
 mod script;
 /// The architecture, as rules that are checked.
 mod tidy;
+/// A call that never returns ends the run, and says where it was.
+mod watch;
 /// What the crash tests do before the crash.
 mod workloads;
