@@ -111,8 +111,14 @@ impl<S, W: Worker<S>> Commit<S, W> {
         until: Option<Duration>,
         mut done: impl FnMut(&mut S) -> Option<R>,
     ) -> (Guard<'a, S, W>, Option<R>) {
+        let mut waited = false;
         loop {
             if let Some(answer) = done(&mut guard) {
+                // What was waited for came in another way than by the end of this group, such as the
+                // failure of the one before.
+                if waited && guard.group() == group {
+                    self.pass_on(group);
+                }
                 return (guard, Some(answer));
             }
             if guard.is_idle() {
@@ -120,10 +126,10 @@ impl<S, W: Worker<S>> Commit<S, W> {
                 continue;
             }
             if until.is_some_and(|until| clock.now() >= until) {
-                // The wake-up that makes one of us lead may have come to this thread: pass it on.
-                self.turn(group).notify_one();
+                self.pass_on(group);
                 return (guard, None);
             }
+            waited = true;
             guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
         }
     }
@@ -194,6 +200,12 @@ impl<S, W: Worker<S>> Commit<S, W> {
         for turn in &self.turns {
             turn.notify_all();
         }
+    }
+
+    /// Wakes another one of a group that nobody has led: the wake-up that makes one of them lead may
+    /// have come to a thread that has no need to.
+    fn pass_on(&self, group: u64) {
+        self.turn(group).notify_one();
     }
 
     fn turn(&self, group: u64) -> &Condvar {
