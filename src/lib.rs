@@ -208,7 +208,10 @@ mod offsets;
 mod options;
 mod pool;
 mod queue;
+#[cfg(test)]
+mod shuttled;
 mod storage;
+mod sync;
 mod wake;
 
 pub use consumer::{Consumer, Delivery, Iter, Payload};
