@@ -4,13 +4,16 @@
 //! locks instead of the system's: its schedulers choose who runs at each of them, thousands of times,
 //! and see at once when nobody can. Here stands what the modules name beside them.
 
+#[expect(clippy::duplicate_mod, reason = "the same code over other locks is the point")]
 #[path = "../wake.rs"]
 mod wake;
 
 #[expect(dead_code, reason = "some of it is for tests that open a queue, and for groups")]
+#[expect(clippy::duplicate_mod, reason = "the same code over other locks is the point")]
 #[path = "../commit.rs"]
 mod commit;
 
+#[expect(clippy::duplicate_mod, reason = "the same code over other locks is the point")]
 #[path = "../log/writer/slot.rs"]
 mod slot;
 
