@@ -206,6 +206,7 @@ mod manifest;
 mod offset;
 mod offsets;
 mod options;
+mod plant;
 mod pool;
 mod queue;
 mod storage;
@@ -225,5 +226,6 @@ pub use queue::{Start, Stats, Ticket, inspect, verify};
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::clock::ManualClock;
-    pub use crate::storage::sim::{Fault, Plants, SimDisk};
+    pub use crate::plant::{Plant, Planted, plant};
+    pub use crate::storage::sim::{Fault, SimDisk};
 }

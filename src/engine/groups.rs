@@ -11,6 +11,7 @@ use crate::group::live::Live;
 use crate::group::state::{Now, State};
 use crate::log::reader::{Cursor, Step};
 use crate::offsets;
+use crate::plant::{Plant, planted};
 
 /// Where a new group starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +131,9 @@ impl Engine {
             Err(Error::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
+        if planted(Plant::RemovedBeforeSlot) {
+            offsets::remove(&self.storage, name)?;
+        }
         self.manifest.update(|slot| slot.groups.retain(|row| row.name != name))?;
         {
             let mut groups = self.groups();

@@ -26,6 +26,7 @@ use crate::log::{Active, Checked, End, Log, Segment};
 use crate::manifest::{self, Found};
 use crate::offset::Offset;
 use crate::options::Settings;
+use crate::plant::{Plant, planted, unless};
 use crate::storage::{Access, Kind, Lock, Storage, read_up_to};
 use crate::wake::{Bell, Wake};
 use crate::{log, offsets};
@@ -311,7 +312,8 @@ fn find_end(
         at_mark
     } else {
         // After a failed write-back the cache shows what the disk does not have.
-        checked.file.sync().and_then(|()| checked.file.drop_cache()).map_err(failed)?;
+        unless(Plant::CachedLog, || checked.file.sync().and_then(|()| checked.file.drop_cache()))
+            .map_err(failed)?;
         recovery::walk(&checked.file, &start).map_err(failed)?
     };
     let path = storage.root().join(names::segment(row.number));
@@ -336,6 +338,9 @@ fn find_end(
 
 /// Returns the next offset to give: beyond every one that anybody can have been told.
 fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
+    if planted(Plant::BaseWithinReserve) {
+        return verdict.next;
+    }
     let told = verdict.next.max(slot.reserved);
     if report.clean {
         slot.next

@@ -11,6 +11,7 @@ use crate::commit::Worker;
 use crate::error::Error;
 use crate::format::snapshot::Snapshot;
 use crate::offsets::{Halves, SwitchFailed, Track};
+use crate::plant::{Plant, planted};
 
 /// The files, in the hands of whoever leads.
 #[derive(Debug)]
@@ -119,6 +120,8 @@ impl Worker<Shared> for Writer {
         shared.written = shared.written.max(work.upto);
         if work.sync {
             shared.synced = work.upto;
+        }
+        if work.sync || planted(Plant::OwnMarkBeforeSync) {
             shared.mark_due = Some(work.position);
         }
     }

@@ -3,6 +3,7 @@
 use super::{Access, Arc, Error, Fields, FileKind, Manifest, Mutex, Result, Slot, State, Storage};
 use super::{PAGE, PAGE_POSITION, header, names, position, write_all_at};
 use crate::format::{Malformed, is_zero};
+use crate::plant::{Plant, planted, unless};
 use crate::storage::read_up_to;
 
 /// The largest slot that is believed: sixteen million segments.
@@ -35,12 +36,13 @@ pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<(Manifest, Found)> {
     let file = storage.open(names::MANIFEST, Access::Write).map_err(|error| absent(storage, error))?;
     // A killed process may have left what only the cache knows, and a failed sync what the cache
     // alone shows: write, forget, and read what is really there.
-    file.sync().and_then(|()| file.drop_cache()).map_err(|error| Error::io("sync", path(), error))?;
+    unless(Plant::CachedManifest, || file.sync().and_then(|()| file.drop_cache()))
+        .map_err(|error| Error::io("sync", path(), error))?;
     let found = read(storage, &*file)?;
     if let Err(problem) = page_header(&found.header).and_then(|page| page.header.may_write()) {
         return Err(refuse(storage, problem));
     }
-    if found.wounded {
+    if found.wounded && !planted(Plant::CopyNotMadeGood) {
         make_good(&*file, &found).map_err(|error| Error::io("mend", path(), error))?;
     }
     let state = State { file, slot_bytes: found.slot_bytes, slot: found.slot.clone(), poisoned: None };

@@ -30,8 +30,6 @@ mod walk;
 mod tests;
 
 pub(crate) use birth::{create, remove};
-#[cfg(test)]
-pub(crate) use halves::Plant;
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;

@@ -16,6 +16,7 @@ use crate::format::entry::{Entry, Kind, More};
 use crate::format::manifest::GroupRow;
 use crate::format::names;
 use crate::format::snapshot::{Exception, Snapshot, State};
+use crate::plant::{Plant, plant};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
 

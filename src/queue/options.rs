@@ -38,7 +38,6 @@ pub struct Options {
 struct Testing {
     disk: Option<crate::storage::sim::SimDisk>,
     clock: Option<crate::clock::ManualClock>,
-    plants: crate::storage::sim::Plants,
 }
 
 impl Options {
@@ -123,14 +122,6 @@ impl Options {
         self
     }
 
-    /// Plants bugs, to show that tests find them.
-    #[cfg(any(test, feature = "testing"))]
-    #[must_use]
-    pub fn plants(mut self, plants: crate::storage::sim::Plants) -> Self {
-        self.testing.plants = plants;
-        self
-    }
-
     /// Opens the queue.
     ///
     /// What opening found (torn bytes, damage, loans returned) is told by [`Queue::recovery`].
@@ -159,8 +150,6 @@ impl Options {
         let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
             (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()));
         let engine = Engine::open(storage, clock, self.settings)?;
-        #[cfg(any(test, feature = "testing"))]
-        engine.plant(self.testing.plants);
         Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
     }
 

@@ -42,6 +42,8 @@ mod harness;
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// A batch at a wrong place, a length without its checksum.
+mod misplaced;
 /// Planted bugs, which the crash tests find.
 mod plants;
 /// Random steps, reopening, kills and power cuts among them.
@@ -56,3 +58,5 @@ mod script;
 mod tidy;
 /// What the crash tests do before the crash.
 mod workloads;
+/// One bad copy of what is written twice, after every crash.
+mod wounds;

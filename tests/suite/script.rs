@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backlog::testing::{Fault, ManualClock, Plants, SimDisk};
+use backlog::testing::{Fault, ManualClock, SimDisk};
 use backlog::{Delivery, Durability, Error, GroupOptions, Options, Queue, Start};
 
-use crate::ledger::{End, Ledger, Verdict, payload};
+use crate::ledger::{End, Found, Ledger, Verdict, payload};
 
 /// One thing that a program does with a queue. Whatever it takes comes from the oldest loans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,12 @@ pub(crate) enum Step {
     },
 }
 
-/// On which disk, and with which planted bugs.
+/// On which disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) segment_bytes: u64,
     pub(crate) no_mappings: bool,
     pub(crate) ignore_dir_syncs: bool,
-    pub(crate) plants: Plants,
 }
 
 /// What goes wrong, counted over all the disks of a run.
@@ -103,6 +102,8 @@ pub(crate) struct Run {
     before: (u64, u64),
     spying: Arc<AtomicBool>,
     spied: Arc<Mutex<Vec<Delivery>>>,
+    /// What the opening after a kill will find.
+    left: Option<Found>,
     /// Whether a call has failed.
     pub(crate) failed: bool,
 }
@@ -126,6 +127,7 @@ impl Run {
             before: (0, 0),
             spying: Arc::default(),
             spied: Arc::default(),
+            left: None,
             failed: false,
         };
         run.arm();
@@ -133,7 +135,7 @@ impl Run {
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options::new("simulated").segment_bytes(self.setup.segment_bytes).plants(self.setup.plants)
+        Options::new("simulated").segment_bytes(self.setup.segment_bytes)
     }
 
     pub(crate) fn ops(&self) -> u64 {
@@ -354,13 +356,17 @@ impl Run {
 
     /// Opens the queue; after a failure, once more: an opening can be done again.
     fn open(&mut self) {
+        let mut left = self.left.take();
         for _ in 0..2 {
             let options = self.options().sim_disk(&self.disk).manual_clock(&self.clock).threads(false);
             match options.open() {
                 Ok(queue) => {
                     self.spy(&queue);
                     self.queue = Some(queue);
-                    if self.failed {
+                    if let Some(found) = left {
+                        // P6: a killed process may have left it in the cache; now it is durable.
+                        self.ledger.resolve(&found);
+                    } else if self.failed {
                         // What a failed sync gave up is gone, though it was told as buffered.
                         self.ledger.buffered_is_in_doubt();
                     } else {
@@ -368,7 +374,11 @@ impl Run {
                     }
                     return;
                 }
-                failed @ Err(_) => self.note(&failed),
+                failed @ Err(_) => {
+                    self.note(&failed);
+                    // What it has not synced may be lost by that failure.
+                    left = None;
+                }
             }
         }
     }
@@ -410,8 +420,14 @@ impl Run {
         let found = self.ledger.check(&next.crash(1), &self.options(), end)?;
         match end {
             // What is only in the cache yet becomes durable with the next opening.
-            End::Killed => self.ledger.process_ended(),
-            End::PowerCut => self.ledger.resolve(&found),
+            End::Killed => {
+                self.ledger.process_ended();
+                self.left = Some(found);
+            }
+            End::PowerCut => {
+                self.ledger.resolve(&found);
+                self.left = None;
+            }
         }
         self.disk = next;
         self.arm();

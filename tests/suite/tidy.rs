@@ -10,7 +10,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 
 /// A module names only modules of lower levels.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "offset", "clock", "storage", "wake"],
+    &["error", "offset", "clock", "storage", "wake", "plant"],
     &["commit", "format", "codec", "options"],
     &["log", "offsets", "manifest", "inspect"],
     &["group", "compact"],

@@ -9,6 +9,7 @@ use super::Writer;
 use crate::error::{Error, Result};
 use crate::format::manifest::{LogMark, Slot as Slots};
 use crate::offset::Offset;
+use crate::plant::{Plant, planted};
 
 /// How many offsets are reserved at first; each reserve is twice the one before.
 pub(super) const FIRST_RESERVE: u64 = 1 << 12;
@@ -21,12 +22,11 @@ impl Writer {
         if self.opened {
             return Ok(());
         }
-        if let Some(evidence) = &self.evidence {
+        if let Some(evidence) = self.evidence.as_ref().filter(|_| !planted(Plant::EvidenceLate)) {
             evidence.set_aside(&*self.log.storage)?;
             self.evidence = None;
         }
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.write_before_opened {
+        if planted(Plant::WriteBeforeOpened) {
             self.opened = true;
             self.reserved = self.next + FIRST_RESERVE;
             return Ok(());

@@ -4,7 +4,6 @@ mod content;
 mod dice;
 mod handles;
 mod names;
-mod plants;
 mod ranges;
 mod state;
 #[cfg(test)]
@@ -16,8 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use content::Content;
 use names::{Change, Id, OUTSIDE, ROOT};
 use state::{Orders, State};
-
-pub use plants::Plants;
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
