@@ -10,11 +10,11 @@
 //! its own followers and one thread of the next group, who leads it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{self, Clock};
-use crate::wake::Wake;
+use super::clock::{self, Clock};
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
+use super::wake::Wake;
 
 /// What a leader does. `S` is what is shared under the lock.
 pub(crate) trait Worker<S>: Send {
@@ -45,6 +45,22 @@ pub(crate) struct Commit<S, W> {
     turns: [Condvar; 2],
     /// For those who wait for something else than the end of a group.
     changed: Condvar,
+    #[cfg(test)]
+    pub(crate) plants: Plants,
+}
+
+/// Bugs put in on purpose, to show that the checks find them.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Plants {
+    /// The number of the next group is read before the one that is led was gathered.
+    pub(crate) group_read_early: bool,
+    /// How many wait is read before the work was done.
+    pub(crate) counts_read_early: bool,
+    /// A leader that panics says nothing.
+    pub(crate) silent_drop: bool,
+    /// Who was woken to lead, and need not, wakes nobody.
+    pub(crate) keeps_the_wakeup: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +107,13 @@ impl<S, W> Guard<'_, S, W> {
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
         let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2] };
-        Self { inner: Mutex::new(inner), turns: [Condvar::new(), Condvar::new()], changed: Condvar::new() }
+        Self {
+            inner: Mutex::new(inner),
+            turns: [Condvar::new(), Condvar::new()],
+            changed: Condvar::new(),
+            #[cfg(test)]
+            plants: Plants::default(),
+        }
     }
 
     /// Locks the shared state. A panic of another thread left it sound: it is only changed in
@@ -111,8 +133,14 @@ impl<S, W: Worker<S>> Commit<S, W> {
         until: Option<Duration>,
         mut done: impl FnMut(&mut S) -> Option<R>,
     ) -> (Guard<'a, S, W>, Option<R>) {
+        let mut waited = false;
         loop {
             if let Some(answer) = done(&mut guard) {
+                // What was waited for came in another way than by the end of this group, such as the
+                // failure of the one before.
+                if waited && guard.group() == group {
+                    self.pass_on(group);
+                }
                 return (guard, Some(answer));
             }
             if guard.is_idle() {
@@ -120,10 +148,10 @@ impl<S, W: Worker<S>> Commit<S, W> {
                 continue;
             }
             if until.is_some_and(|until| clock.now() >= until) {
-                // The wake-up that makes one of us lead may have come to this thread: pass it on.
-                self.turn(group).notify_one();
+                self.pass_on(group);
                 return (guard, None);
             }
+            waited = true;
             guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
         }
     }
@@ -132,12 +160,18 @@ impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a, S, W>) -> Guard<'a, S, W> {
         let Some(worker) = guard.0.worker.take() else { return guard };
         let patient = worker.is_patient(&guard);
-        let mut lead = Lead { commit: self, worker: Some(worker), group: None };
+        let mut lead = Lead {
+            commit: self,
+            worker: Some(worker),
+            group: None,
+            #[cfg(test)]
+            waited: guard.0.waiting,
+        };
         if patient {
             drop(guard);
             // Threads that were woken together come one after the other: at 16 producers this one
             // yield is worth a quarter of the throughput.
-            std::thread::yield_now();
+            yield_now();
             guard = self.lock();
         }
         lead.gather(&mut guard);
@@ -189,6 +223,16 @@ impl<S, W: Worker<S>> Commit<S, W> {
         }
     }
 
+    /// Wakes another one of a group that nobody has led: the wake-up that makes one of them lead may
+    /// have come to a thread that has no need to.
+    fn pass_on(&self, group: u64) {
+        #[cfg(test)]
+        if self.plants.keeps_the_wakeup {
+            return;
+        }
+        self.turn(group).notify_one();
+    }
+
     fn turn(&self, group: u64) -> &Condvar {
         &self.turns[parity(group)]
     }
@@ -230,6 +274,9 @@ struct Lead<'a, S, W: Worker<S>> {
     commit: &'a Commit<S, W>,
     worker: Option<W>,
     group: Option<(u64, W::Group)>,
+    /// How many waited when it began.
+    #[cfg(test)]
+    waited: [usize; 2],
 }
 
 impl<S, W: Worker<S>> Lead<'_, S, W> {
@@ -263,8 +310,12 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
         });
         // Read under the lock that gives the worker back: read earlier, the wrong group woke.
         let next = guard.group();
+        #[cfg(test)]
+        let next = if self.commit.plants.group_read_early { next - 1 } else { next };
         guard.0.worker = Some(worker);
         let waiting = guard.0.waiting;
+        #[cfg(test)]
+        let waiting = if self.commit.plants.counts_read_early { self.waited } else { waiting };
         drop(guard);
         if let Some((number, _)) = &group
             && waiting[parity(*number)] > 0
@@ -280,6 +331,11 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
 
 impl<S, W: Worker<S>> Drop for Lead<'_, S, W> {
     fn drop(&mut self) {
+        #[cfg(test)]
+        if self.commit.plants.silent_drop && self.worker.is_some() {
+            self.commit.lock().0.worker = self.worker.take();
+            return;
+        }
         if let Some(group) = self.hand_back(true) {
             W::announce(group);
         }

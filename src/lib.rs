@@ -209,7 +209,10 @@ mod options;
 mod plant;
 mod pool;
 mod queue;
+#[cfg(test)]
+mod shuttled;
 mod storage;
+mod sync;
 mod wake;
 
 pub use consumer::{Consumer, Delivery, Iter, Payload};

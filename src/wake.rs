@@ -1,8 +1,9 @@
 //! How does one thread tell another that there is something to do?
 
 use std::fmt::Debug;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::sync::{Condvar, Mutex, PoisonError};
 
 /// Something that can be woken from anywhere.
 pub(crate) trait Wake: Debug + Send + Sync {

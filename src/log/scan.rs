@@ -16,23 +16,27 @@ pub(crate) struct Window {
     file: Arc<dyn File>,
     start: u64,
     bytes: Vec<u8>,
+    /// The file has nothing behind these bytes.
+    ends: bool,
 }
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn File>) -> Self {
-        Self { file, start: 0, bytes: Vec::new() }
+        Self { file, start: 0, bytes: Vec::new(), ends: false }
     }
 
     /// Returns `length` bytes from `position` on, or as many as the file has.
     ///
     /// The caller has compared `length` with what can be there: it is allocated.
     pub(crate) fn get(&mut self, position: u64, length: usize) -> std::io::Result<&[u8]> {
-        let inside =
-            position >= self.start && position + length as u64 <= self.start + self.bytes.len() as u64;
-        if !inside {
+        // At the end of a file nothing is read again for what it does not have: a scan there would
+        // read, and clear, a whole window for every eight bytes.
+        let reaches = self.ends || position + length as u64 <= self.start + self.bytes.len() as u64;
+        if position < self.start || !reaches {
             self.start = position;
             self.bytes.resize(length.max(WINDOW), 0);
             let got = read_up_to(&*self.file, &mut self.bytes, position)?;
+            self.ends = got < self.bytes.len();
             self.bytes.truncate(got);
         }
         let from = usize::try_from(position - self.start).unwrap_or(usize::MAX).min(self.bytes.len());
@@ -157,4 +161,28 @@ pub(crate) fn tags(window: &mut Window, position: u64, header: &BatchHeader) -> 
 /// Shorthand for the engine's error.
 pub(crate) fn read_error<T>(path: std::path::PathBuf, result: std::io::Result<T>) -> Result<T> {
     result.map_err(|error| crate::error::Error::io("read", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sim::SimDisk;
+    use crate::storage::{Access, Storage};
+
+    /// A scan over bytes that are no batch read the last page of a segment again for every eight of
+    /// them, and cleared a quarter of a megabyte each time: two thirds of what an opening took.
+    #[test]
+    fn issue_4_a_scan_reads_the_end_of_a_file_once() {
+        let disk = SimDisk::new(1);
+        disk.write_file("segment", &[1; 8192]);
+        let mut window = Window::new(disk.open("segment", Access::Read).unwrap());
+        let expected = Expected { salt: 7, base: 1, reserved: 100, limit: 8192 };
+        let before = disk.reads();
+
+        let found = next_header(&mut window, 0, &expected).unwrap();
+
+        assert_eq!(found, None);
+        // The bytes, and that there are no more.
+        assert!(disk.reads() - before <= 2, "{} reads", disk.reads() - before);
+    }
 }

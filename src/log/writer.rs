@@ -17,15 +17,18 @@ use crate::manifest::Manifest;
 use crate::offset::Offsets;
 use crate::plant::{Plant, once, planted};
 use crate::storage::write_all_at;
+use crate::sync;
 use crate::wake::{Bell, Wake};
 
 mod failure;
 mod job;
 mod mark;
+mod slot;
 
-pub(crate) use job::{Group, Job, Slot, Waiting, Wish};
+pub(crate) use job::{Group, Job, Waiting, Wish};
 use mark::FIRST_RESERVE;
 pub(crate) use mark::LAST_RESERVE;
+pub(crate) use slot::Slot;
 
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
 const GATHER: usize = 1 << 20;

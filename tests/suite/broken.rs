@@ -6,6 +6,8 @@ use std::time::Duration;
 use backlog::testing::{ManualClock, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Options, Queue};
 
+use crate::watch;
+
 pub(crate) fn options(disk: &SimDisk, clock: &ManualClock) -> Options {
     Options::new("jobs").sim_disk(disk).manual_clock(clock).threads(false).segment_bytes(8192)
 }
@@ -202,6 +204,7 @@ fn fuzz(closed: bool, cases: u64, flips: usize) {
             disk.flip(file, bit);
             story += &format!("{file} bit {bit}; ");
         }
+        let _watched = watch::over(&story);
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&past, &disk, flips)));
         match found {
             Ok(Ok(true)) => opened += 1,
@@ -269,6 +272,7 @@ fn issue_3_a_bad_sector_or_a_short_file_is_never_delivered_and_never_silent() {
         } else {
             disk.write_file(name, &bytes)
         }
+        let _watched = watch::over(format!("{name}, seed {seed}"));
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&past, &disk, 2)));
         match found {
             Ok(Ok(yes)) => opened += u64::from(yes),

@@ -8,20 +8,15 @@ use backlog::testing::{ManualClock, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Options};
 
 use crate::broken::{Dice, options, times};
+use crate::watch;
 
 /// Threads push, defer, receive, ack, make and remove groups while another closes, drops or poisons
 /// the queue: everybody comes back.
 #[test]
 fn issue_3_closing_amid_everything_lets_everybody_go() {
     for round in 0..std::env::var("ROUNDS").map_or(300, |text| text.parse().unwrap()) {
-        let (done, rounds) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            amid_everything(round);
-            done.send(()).unwrap();
-        });
-        let ended = rounds.recv_timeout(Duration::from_secs(20));
-        assert_ne!(ended, Err(std::sync::mpsc::RecvTimeoutError::Timeout), "round {round} hangs");
-        thread.join().unwrap();
+        let _watched = watch::over(format!("closing amid everything, round {round}"));
+        amid_everything(round);
     }
 }
 
@@ -105,6 +100,7 @@ fn amid_everything(round: u64) {
 #[test]
 fn issue_3_messages_pushed_while_damage_is_passed_are_not_given_up_with_it() {
     for round in 0..10_u64 {
+        let _watched = watch::over(format!("pushed while damage is passed, round {round}"));
         let disk = SimDisk::new(round);
         let queue = Options::new("jobs").sim_disk(&disk).threads(false).segment_bytes(8192).open().unwrap();
         let consumer = queue.consumer().unwrap();
@@ -135,6 +131,7 @@ fn issue_3_messages_pushed_while_damage_is_passed_are_not_given_up_with_it() {
 #[test]
 fn issue_3_a_disk_that_is_full_now_and_then_loses_and_repeats_nothing() {
     for seed in 0..400 * times() {
+        let _watched = watch::over(format!("full now and then, seed {seed}"));
         full_now_and_then(seed);
     }
 }
@@ -220,6 +217,7 @@ fn full_now_and_then(seed: u64) {
 #[test]
 fn issue_3_damage_under_loans_in_sealed_segments_is_named_once_and_the_rest_comes() {
     for seed in 0..300 * times() {
+        let _watched = watch::over(format!("damage under loans, seed {seed}"));
         damage_under_loans(seed);
     }
 }

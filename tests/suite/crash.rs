@@ -10,6 +10,7 @@ use backlog::testing::Fault;
 
 use crate::ledger::{End, Verdict};
 use crate::script::{Run, Trouble};
+use crate::watch;
 use crate::workloads::{self, Workload};
 
 /// How many seeds are tried for each operation.
@@ -26,6 +27,7 @@ fn wanted() -> Option<(String, u64, u64)> {
 
 /// Runs a workload without trouble, and returns how many operations and reads it takes.
 pub(crate) fn count(workload: &Workload) -> Verdict<(u64, u64)> {
+    let _watched = watch::over(format!("{}, no trouble", workload.name));
     let mut run = Run::new(workload.setup, Trouble::None);
     for &step in &workload.steps {
         run.step(step).map_err(|broken| format!("{}, no trouble, {step:?}: {broken}", workload.name))?;
@@ -50,6 +52,7 @@ pub(crate) fn crash_everywhere(workload: &Workload, most: u64, usual: u64) -> Ve
                 continue;
             }
             let state = format!("BACKLOG_STATE={}:{op}:{seed}", workload.name);
+            let _watched = watch::over(&state);
             states += crash_at(workload, op, seed).map_err(|broken| format!("{state}: {broken}"))?;
         }
     }
@@ -97,8 +100,9 @@ pub(crate) fn fail_everywhere(workload: &Workload, most: u64) -> Verdict<u64> {
         if wanted().is_some_and(|(name, at, _)| (&name[..], at) != (workload.name, op)) {
             continue;
         }
-        states += fail_at(workload, trouble)
-            .map_err(|broken| format!("BACKLOG_STATE={}:{op}:0 {trouble:?}: {broken}", workload.name))?;
+        let state = format!("BACKLOG_STATE={}:{op}:0 {trouble:?}", workload.name);
+        let _watched = watch::over(&state);
+        states += fail_at(workload, trouble).map_err(|broken| format!("{state}: {broken}"))?;
     }
     Ok(states)
 }

@@ -6,6 +6,7 @@ use backlog::{Durability, GroupOptions, Options};
 use crate::crash::seeds;
 use crate::ledger::{End, Verdict};
 use crate::script::{Run, Step, Trouble};
+use crate::watch;
 use crate::workloads::{self, Workload};
 
 /// Runs a workload whose disk changes before step `from`; checks what a power cut leaves.
@@ -27,8 +28,10 @@ fn from_step(workload: &Workload, from: usize, change: fn(&SimDisk)) -> Verdict<
 
 fn from_every_step(workload: &Workload, change: fn(&SimDisk), then: fn(Run) -> Verdict) {
     for from in 0..workload.steps.len() {
+        let state = format!("{}, from step {from} on", workload.name);
+        let _watched = watch::over(&state);
         let outcome = from_step(workload, from, change).and_then(then);
-        outcome.unwrap_or_else(|broken| panic!("{}, from step {from} on: {broken}", workload.name));
+        outcome.unwrap_or_else(|broken| panic!("{state}: {broken}"));
     }
 }
 

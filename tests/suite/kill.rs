@@ -12,6 +12,7 @@ use std::time::Duration;
 use backlog::{Durability, GroupOptions, Options, Queue, Start};
 
 use crate::harness::patiently;
+use crate::watch;
 
 const ROUNDS: usize = 50;
 const ENOUGH: usize = 100;
@@ -99,6 +100,7 @@ fn pushes_survive_kill_9() {
     let folder = home.path().join("jobs");
     let mut told: Vec<(u64, u64)> = Vec::new();
     for round in 0..ROUNDS {
+        let _watched = watch::over(format!("kill -9 amid pushes, round {round}"));
         told.extend(killed("push", &folder));
         let queue = open(&folder);
         assert!(!queue.recovery().has_findings(), "round {round}: {:?}", queue.recovery());
@@ -131,6 +133,7 @@ fn acks_survive_kill_9() {
     let mut pushed = 0;
     let mut queue = Some(queue);
     for round in 0..ROUNDS {
+        let _watched = watch::over(format!("kill -9 amid acks, round {round}"));
         let filler = queue.take().unwrap_or_else(|| open(&folder));
         let more = 5000 - filler.stats().groups[0].ready;
         filler.push_batch((pushed..pushed + more).map(|number| number.to_string())).unwrap();

@@ -54,6 +54,9 @@ pub(crate) struct Ledger {
     told: BTreeMap<u64, usize>,
     /// The disk has stopped: nobody hears what calls return from now on.
     pub(crate) deaf: bool,
+    /// Several threads push: the numbers of messages say nothing of their order, and a sync that one
+    /// of them was told of says nothing of what another was told before.
+    pub(crate) many_threads: bool,
 }
 
 /// What an opening found: offsets and messages, of the log and as each group is delivered them.
@@ -126,7 +129,11 @@ impl Ledger {
             self.sent[id].fate = Fate::Buffered;
         }
         if ids.first().is_some_and(|&id| self.sent[id].synced) {
-            self.pushes_are_durable();
+            if self.many_threads {
+                ids.iter().for_each(|&id| self.sent[id].fate = Fate::Durable);
+            } else {
+                self.pushes_are_durable();
+            }
         }
         Ok(())
     }
@@ -294,7 +301,8 @@ impl Ledger {
             let job = consumer.try_recv().map_err(|error| format!("P7: receive in {name}: {error}"))?;
             let Some(job) = job else { return Ok(messages) };
             let (offset, id) = (job.offset().get(), self.known(job.offset().get(), job.payload())?);
-            if let Some(last) = messages.last().filter(|last| last.0 >= offset || last.1 >= id) {
+            let behind = |last: &&(u64, usize)| last.0 >= offset || (!self.many_threads && last.1 >= id);
+            if let Some(last) = messages.last().filter(behind) {
                 return Err(format!("order in {name}: {:?} after {last:?}", (offset, id)));
             }
             if self.sent[id].offset.is_some_and(|told| told != offset) {

@@ -1,5 +1,7 @@
 //! All tests from the outside, in one binary; this list is their table of contents.
 
+/// From where short sequences of steps begin, and which steps there are.
+mod beginnings;
 /// How a queue ends, and what the next opening finds.
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
@@ -54,8 +56,14 @@ mod reopen;
 mod rust_text;
 /// Steps on a queue, each answer noted in the ledger.
 mod script;
+/// All short sequences of steps, with a crash and a failure anywhere.
+mod sequences;
+/// Several threads at once on a queue that ends, or fails, at any moment.
+mod threads;
 /// The architecture, as rules that are checked.
 mod tidy;
+/// A call that never returns ends the run, and says where it was.
+mod watch;
 /// What the crash tests do before the crash.
 mod workloads;
 /// One bad copy of what is written twice, after every crash.

@@ -8,6 +8,7 @@ use backlog::testing::Fault;
 
 use crate::ledger::{End, Verdict};
 use crate::script::{Run, SPY, Setup, Step, Trouble};
+use crate::watch;
 
 /// A generator of numbers (splitmix64): the same seed, the same steps.
 struct Dice(u64);
@@ -97,6 +98,7 @@ fn all(usual: u64, trouble: impl Fn(&mut Dice) -> Trouble) {
     };
     let count = seeds.end - seeds.start;
     for seed in seeds {
+        let _watched = watch::over(format!("BACKLOG_SEED={seed}"));
         run(seed, &trouble).unwrap_or_else(|broken| panic!("BACKLOG_SEED={seed}: {broken}"));
     }
     println!("{count} random runs in {:?}", begun.elapsed());

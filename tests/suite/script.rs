@@ -42,6 +42,11 @@ pub(crate) enum Step {
     Nack {
         group: &'static str,
     },
+    /// Receives one and nacks it with many words, so often: entries, for a half to be full.
+    Fill {
+        group: &'static str,
+        times: usize,
+    },
     Reject {
         group: &'static str,
     },
@@ -106,6 +111,17 @@ pub(crate) struct Run {
     left: Option<Found>,
     /// Whether a call has failed.
     pub(crate) failed: bool,
+    /// What ends at the operations so far would leave, if the disk keeps that.
+    pub(crate) ends: Vec<Left>,
+}
+
+/// What an end would have left, and what was known then.
+pub(crate) struct Left {
+    pub(crate) op: u64,
+    /// `None`: killed.
+    pub(crate) seed: Option<u64>,
+    pub(crate) disk: SimDisk,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// The group whose consumer looks on while pushes are synced.
@@ -116,6 +132,11 @@ impl Run {
         let disk = SimDisk::new(1);
         disk.no_mappings(setup.no_mappings);
         disk.ignore_dir_syncs(setup.ignore_dir_syncs);
+        Self::resumed(setup, trouble, disk, Ledger::default())
+    }
+
+    /// Goes on with a disk that an earlier run has left, and what is known of it.
+    pub(crate) fn resumed(setup: Setup, trouble: Trouble, disk: SimDisk, ledger: Ledger) -> Self {
         let run = Self {
             setup,
             trouble,
@@ -123,12 +144,13 @@ impl Run {
             clock: ManualClock::new(1_000_000),
             queue: None,
             held: BTreeMap::new(),
-            ledger: Ledger::default(),
+            ledger,
             before: (0, 0),
             spying: Arc::default(),
             spied: Arc::default(),
             left: None,
             failed: false,
+            ends: Vec::new(),
         };
         run.arm();
         run
@@ -216,6 +238,7 @@ impl Run {
                 for _ in 0..count {
                     let Some((id, job)) = self.oldest(group) else { break };
                     let acked = job.ack();
+                    self.collect(|ledger| ledger.settled(group, id, false));
                     self.note(&acked);
                     self.ledger.settled(group, id, acked.is_ok() && !self.stopped());
                 }
@@ -227,9 +250,19 @@ impl Run {
                 let nacked = job.nack("try again");
                 self.note(&nacked);
             }
+            Step::Fill { group, times } => {
+                for _ in 0..times {
+                    self.receive(&queue, group, 1)?;
+                    let Some((id, job)) = self.oldest(group) else { return Ok(()) };
+                    self.ledger.returned(group, id);
+                    let nacked = job.nack_after(Duration::ZERO, "word ".repeat(200));
+                    self.note(&nacked);
+                }
+            }
             Step::Reject { group } => {
                 let Some((id, job)) = self.oldest(group) else { return Ok(()) };
                 let rejected = job.reject("never again");
+                self.collect(|ledger| ledger.settled(group, id, false));
                 self.note(&rejected);
                 self.ledger.settled(group, id, rejected.is_ok() && !self.stopped());
             }
@@ -246,6 +279,7 @@ impl Run {
                 let level = if synced { Durability::Synced } else { Durability::Buffered };
                 let new = GroupOptions::new().start(Start::Beginning).ack_durability(level);
                 let made = queue.create_group(group, new.max_losses(255).max_failures(255));
+                self.collect(|ledger| ledger.created(group, synced, Err(&Error::Timeout)));
                 self.note(&made);
                 self.ledger.created(group, synced, made.as_ref().map(|_| ()));
                 if group == SPY && made.is_ok() {
@@ -255,6 +289,7 @@ impl Run {
             Step::Remove { group } => {
                 self.drop_all(group);
                 let removed = queue.remove_group(group);
+                self.collect(|ledger| ledger.removed(group, Err(&Error::Timeout)));
                 self.note(&removed);
                 self.ledger.removed(group, removed.as_ref().copied());
             }
@@ -306,6 +341,7 @@ impl Run {
         self.held.insert(group, kept);
         let (ids, jobs): (Vec<usize>, Vec<Delivery>) = acked.into_iter().unzip();
         let answers = queue.ack_all(jobs);
+        self.collect(|ledger| ids.iter().for_each(|&id| ledger.settled(group, id, false)));
         self.note(&answers);
         for (index, id) in ids.into_iter().enumerate() {
             // A store into a mapping says nothing of a disk that has stopped.
@@ -314,7 +350,25 @@ impl Run {
         }
     }
 
+    /// Takes what the disk has kept of the ends during a call; before its answer is noted.
+    /// `in_doubt` notes what the call may have done by then.
+    fn collect(&mut self, in_doubt: impl FnOnce(&mut Ledger)) {
+        let ends = self.disk.take_ends();
+        if ends.is_empty() {
+            return;
+        }
+        let mut ledger = self.ledger.clone();
+        in_doubt(&mut ledger);
+        let ledger = Arc::new(ledger);
+        let before = self.before.0;
+        self.ends.extend(ends.into_iter().map(|(op, seed, disk)| {
+            let ledger = ledger.clone();
+            Left { op: before + op, seed, disk, ledger }
+        }));
+    }
+
     fn note<T>(&mut self, result: &Result<T, Error>) {
+        self.collect(|_| {});
         if std::env::var("BACKLOG_STATE").is_ok()
             && let Err(error) = result
         {
@@ -361,6 +415,7 @@ impl Run {
             let options = self.options().sim_disk(&self.disk).manual_clock(&self.clock).threads(false);
             match options.open() {
                 Ok(queue) => {
+                    self.collect(|_| {});
                     self.spy(&queue);
                     self.queue = Some(queue);
                     if let Some(found) = left {

@@ -10,7 +10,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 
 /// A module names only modules of lower levels.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "offset", "clock", "storage", "wake", "plant"],
+    &["error", "offset", "clock", "storage", "sync", "wake", "plant"],
     &["commit", "format", "codec", "options"],
     &["log", "offsets", "manifest", "inspect"],
     &["group", "compact"],
@@ -22,8 +22,9 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 9] = [
+const BESIDE: [(&str, &str); 10] = [
     ("error", "offset"),
+    ("wake", "sync"),
     ("clock", "wake"),
     ("clock", "offset"),
     ("clock", "error"),

@@ -1,46 +1,11 @@
-//! What can be wanted of the writer, and where does the answer appear?
+//! What can be wanted of the writer?
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Waker;
+use std::sync::Arc;
 
+use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::format::batch::Encoded;
 use crate::offset::Offsets;
-
-/// Where the answer to one wish appears.
-#[derive(Debug, Default)]
-pub(crate) struct Slot {
-    answer: OnceLock<Result<Offsets>>,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Slot {
-    pub(crate) fn answer(&self) -> Option<Result<Offsets>> {
-        self.answer.get().cloned()
-    }
-
-    /// Leaves a waker, in place of an earlier one; the caller looks for an answer afterwards.
-    pub(crate) fn leave(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
-    }
-
-    pub(super) fn settle(&self, answer: Result<Offsets>) {
-        // The first answer stands; there is never a second.
-        let _ = self.answer.set(answer);
-    }
-
-    /// Tells whether somebody has left a waker.
-    pub(super) fn is_polled(&self) -> bool {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    pub(super) fn wake(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
 
 /// What somebody wants of the writer.
 #[derive(Debug)]

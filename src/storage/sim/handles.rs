@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ends::Kind as Operation;
 use super::names::{Id, OUTSIDE};
 use super::{Shared, SimDisk};
 use crate::storage::{Access, Entry, File, Kind, Lock, Mapping, Storage};
@@ -234,7 +235,7 @@ impl Mapping for SimMapping {
         assert!(end <= self.range.end, "a store beyond the mapping");
         let mut state = self.file.shared.lock();
         // A store cannot fail, and a dead process does not store.
-        if state.tick().is_ok() {
+        if state.tick(Operation::Store).is_ok() {
             state.content_mut(self.file.id).write(bytes, position);
         }
     }

@@ -2,6 +2,7 @@
 
 mod content;
 mod dice;
+mod ends;
 mod handles;
 mod names;
 mod ranges;

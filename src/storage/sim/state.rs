@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Fault;
 use super::content::{Content, sectors};
 use super::dice::Dice;
+use super::ends::{Ends, Kind};
 use super::names::{Change, Id, Names, OUTSIDE, ROOT};
 use super::ranges::total;
 use crate::storage::SECTOR;
@@ -47,6 +48,9 @@ pub(super) struct State {
     pub(super) ops: u64,
     pub(super) reads: u64,
     pub(super) killed: bool,
+    /// What kind each operation was.
+    pub(super) kinds: Vec<Kind>,
+    pub(super) ends: Option<Ends>,
 }
 
 impl State {
@@ -68,17 +72,24 @@ impl State {
             ops: 0,
             reads: 0,
             killed: false,
+            kinds: Vec::new(),
+            ends: None,
         }
     }
 
     /// Returns the disk that the next process finds: the cache lives, handles and locks do not.
     pub(super) fn kill(&mut self) -> Self {
         self.killed = true;
+        self.left_by_kill()
+    }
+
+    /// The same, while this process goes on.
+    pub(super) fn left_by_kill(&self) -> Self {
         let mut files = self.files.clone();
         let known = self.names.known(BTreeSet::new());
         files.retain(|id, _| known.contains(id));
         // Other random numbers from here on, as another process would get.
-        let dice = Dice::new(self.dice.next());
+        let dice = Dice::new(self.dice.clone().next());
         let mut left = Self::with(self.names.clone(), files, self.next_id, dice);
         left.nature = self.nature;
         left
@@ -116,15 +127,17 @@ impl State {
     }
 
     /// Counts an operation; returns what is to go wrong with it.
-    pub(super) fn tick(&mut self) -> io::Result<Option<Fault>> {
+    pub(super) fn tick(&mut self, kind: Kind) -> io::Result<Option<Fault>> {
         self.alive()?;
+        self.keep_ends();
+        self.kinds.push(kind);
         self.ops += 1;
         Ok(self.orders.ops.get(&self.ops).copied())
     }
 
     /// Counts an operation that can only succeed or fail.
     pub(super) fn tick_plain(&mut self) -> io::Result<()> {
-        match self.tick()? {
+        match self.tick(Kind::Plain)? {
             None => Ok(()),
             Some(Fault::Full | Fault::Short) => Err(full()),
             Some(Fault::Io | Fault::SyncLost | Fault::ReadIo) => Err(broken()),
@@ -144,7 +157,7 @@ impl State {
 
     /// Counts a sync; returns whether it forgets what it should have written, and the error.
     pub(super) fn tick_sync(&mut self) -> io::Result<Option<io::Error>> {
-        match self.tick()? {
+        match self.tick(Kind::Sync)? {
             Some(Fault::Io | Fault::ReadIo) => Err(broken()),
             Some(Fault::Full | Fault::Short) => Ok(Some(full())),
             Some(Fault::SyncLost) => Ok(Some(broken())),
@@ -254,7 +267,7 @@ impl State {
 
     /// Writes as far as there is room; returns how far that is.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8], position: u64) -> io::Result<usize> {
-        let fault = self.tick()?;
+        let fault = self.tick(Kind::Write)?;
         if bytes.is_empty() {
             return Ok(0);
         }
