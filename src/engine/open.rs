@@ -385,7 +385,7 @@ fn load_groups(
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
         settle_the_past(&mut state, row, verdict, now, report);
-        let live = open_group(log, clock, settings, row, state, loaded.halves, holder)?;
+        let live = open_group(log, clock, settings, row, state, (loaded.halves, loaded.end), holder)?;
         groups.open.insert(row.name.clone(), live);
     }
     Ok(groups)
@@ -412,14 +412,15 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
     }
 }
 
-/// Puts a group together that was loaded or has just been made.
+/// Puts a group together that was loaded or has just been made, with its files and the position up
+/// to which they are durable.
 pub(super) fn open_group(
     log: &Arc<Log>,
     clock: &Arc<dyn Clock>,
     settings: &Settings,
     row: &GroupRow,
     mut state: State,
-    halves: offsets::Halves,
+    (halves, durable): (offsets::Halves, u64),
     holder: u32,
 ) -> Result<Arc<Live>> {
     let mut holder = holder;
@@ -435,6 +436,7 @@ pub(super) fn open_group(
         clock.clone(),
         state,
         halves,
+        durable,
         synced,
         settings.mappings,
     );

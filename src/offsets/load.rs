@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) entries: Vec<Entry>,
     /// To be switched before the first entry.
     pub(crate) halves: Halves,
+    /// The position behind the last entry: all before it is durable.
+    pub(crate) end: u64,
     /// Bytes of entries that were never known durable, set aside.
     pub(crate) torn: u64,
     /// A header page had gone bad in a way that no crash explains; what it said was told twice.
@@ -71,8 +73,8 @@ pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> R
     if !pages[other].as_ref().is_ok_and(|page| page.superseded == Some(by) && !page.wounded) {
         halves.supersede(other, by)?;
     }
-    let Found { snapshot, walk: Walk { entries, torn }, wounded, .. } = found;
-    Ok(Loaded { snapshot, entries, halves, torn, wounded })
+    let Found { snapshot, walk: Walk { entries, end, torn }, wounded, .. } = found;
+    Ok(Loaded { snapshot, entries, halves, end, torn, wounded })
 }
 
 /// Reads a group and changes nothing, while an owner may be writing.
@@ -105,6 +107,8 @@ struct Survey {
     owner: Owner,
     /// The generation that the manifest tells.
     manifest: u64,
+    /// The durable mark that it tells, of the half of that generation.
+    mark: u64,
     paths: [PathBuf; 2],
     files: [Arc<dyn File>; 2],
 }
@@ -121,7 +125,7 @@ struct Found {
 impl Found {
     fn looked(self) -> Looked {
         let generation = self.header.generation();
-        let Self { snapshot, walk: Walk { entries, torn }, wounded, .. } = self;
+        let Self { snapshot, walk: Walk { entries, torn, .. }, wounded, .. } = self;
         Looked { snapshot, entries, generation, torn, wounded }
     }
 }
@@ -136,7 +140,7 @@ impl Survey {
             other => other.map_err(|error| Error::io("open", &paths[half], error)),
         };
         let files = [open(0)?, open(1)?];
-        Ok(Self { owner: Owner::of(queue, row), manifest: row.generation, paths, files })
+        Ok(Self { owner: Owner::of(queue, row), manifest: row.generation, mark: row.mark, paths, files })
     }
 
     /// Reads both header pages, and refuses those that are not this group's.
@@ -174,7 +178,9 @@ impl Survey {
         let snapshot =
             Snapshot::decode(&bytes).map_err(|malformed| not_accepted(path(), PAGE_POSITION, malformed))?;
         let bytes = self.read(holds, shape.entries, shape.length - shape.entries)?;
-        let walk = walk(&bytes, header.salt, shape.entries).map_err(|Hole { position, bound }| {
+        // A half that was switched to since has entries of its own, of which the manifest knows nothing.
+        let told = if shape.generation == self.manifest { self.mark } else { 0 };
+        let walk = walk(&bytes, header.salt, shape.entries, told).map_err(|Hole { position, bound }| {
             let problem = format!(
                 "expected an entry, since everything below byte {bound} was known durable, found none"
             );
