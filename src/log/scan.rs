@@ -16,23 +16,26 @@ pub(crate) struct Window {
     file: Arc<dyn File>,
     start: u64,
     bytes: Vec<u8>,
+    /// The file ends with these bytes.
+    ended: bool,
 }
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn File>) -> Self {
-        Self { file, start: 0, bytes: Vec::new() }
+        Self { file, start: 0, bytes: Vec::new(), ended: false }
     }
 
     /// Returns `length` bytes from `position` on, or as many as the file has.
     ///
     /// The caller has compared `length` with what can be there: it is allocated.
     pub(crate) fn get(&mut self, position: u64, length: usize) -> std::io::Result<&[u8]> {
-        let inside =
-            position >= self.start && position + length as u64 <= self.start + self.bytes.len() as u64;
-        if !inside {
+        let end = self.start + self.bytes.len() as u64;
+        let reaches = position + length as u64 <= end || self.ended && position <= end;
+        if position < self.start || !reaches {
             self.start = position;
             self.bytes.resize(length.max(WINDOW), 0);
             let got = read_up_to(&*self.file, &mut self.bytes, position)?;
+            self.ended = got < self.bytes.len();
             self.bytes.truncate(got);
         }
         let from = usize::try_from(position - self.start).unwrap_or(usize::MAX).min(self.bytes.len());
