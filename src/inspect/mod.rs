@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::format::manifest::{LogMark, SegmentRow};
-use crate::log::recovery::{Start, Verdict, walk};
+use crate::log::recovery::{self, Start, Verdict, walk};
 use crate::log::{self, Checked, scan};
 use crate::manifest::{self, Found};
 use crate::offset::Offset;
@@ -71,8 +71,13 @@ fn walk_active(
 ) -> Result<Verdict> {
     let mut start =
         Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let path = || storage.root().join(crate::format::names::segment(row.number));
     if start.mark.closed {
-        // Where something lies behind a clean end, the manifest is an older one, as is its reserve.
+        if !scan::read_error(path(), recovery::goes_on(&checked.file, &start))? {
+            // Whatever lies there is left from before: nothing was under way when it was closed.
+            return Ok(Verdict::at_mark(&start));
+        }
+        // Where a batch lies behind a clean end, the manifest is an older one, as is its reserve.
         start.mark.reserved = Offset::LIMIT - 1;
     }
     let path = || storage.root().join(crate::format::names::segment(row.number));
