@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::open::leftovers;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, SegmentRow};
@@ -88,6 +89,7 @@ pub(crate) fn verify(
             }
         }
     }
+    findings.extend(unnamed(storage)?);
     let verdict = inspect::verify_log(storage, clock, to, &mut findings)?;
     for (path, head) in heads {
         if let Some(next) = verdict.as_ref().map(|verdict| verdict.next).filter(|&next| head > next) {
@@ -96,6 +98,21 @@ pub(crate) fn verify(
         }
     }
     Ok(findings)
+}
+
+/// Looks for what the manifest should name: an opening refuses rather than sweep that.
+fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
+    let mut found = manifest::look(storage)?;
+    for _ in 1..LOOKS {
+        let Err(error) = leftovers(storage, &found) else { return Ok(None) };
+        let after = manifest::look(storage)?;
+        if after.slot.sequence == found.slot.sequence {
+            return Finding::of(error).map(Some);
+        }
+        // A roll: the slot names a segment before it holds anything.
+        found = after;
+    }
+    Ok(None)
 }
 
 fn seen(looked: &Looked, now: Now) -> GroupSeen {
@@ -126,6 +143,7 @@ fn look_at_groups(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Vec<(
 /// meanwhile.
 fn look_at(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     found: &mut Found,
     mut row: GroupRow,
 ) -> Result<Option<Result<Looked>>> {
@@ -143,7 +161,6 @@ fn look_at(
         let left = if sound { None } else { pauses.next() };
         let after = manifest::look(storage)?;
         let Some(now) = after.slot.groups.iter().find(|group| group.name == row.name) else {
-    clock: &dyn Clock,
             return Ok(None);
         };
         if stays && left.is_none() && *now == row {

@@ -212,7 +212,7 @@ fn no_segments(storage: &Arc<dyn Storage>) -> Error {
 
 /// Files of ours that the manifest does not name.
 #[derive(Debug, Default)]
-struct Leftovers {
+pub(super) struct Leftovers {
     files: Vec<String>,
     groups: Vec<String>,
     /// The highest segment number that any file has.
@@ -221,7 +221,7 @@ struct Leftovers {
 
 /// Lists what the manifest does not name, and refuses where that holds messages: then the slot that
 /// named it has gone bad, and removing the file would lose them.
-fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
+pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
     let mut left = Leftovers::default();
     let list = |folder: &str| match storage.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
