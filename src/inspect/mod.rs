@@ -80,7 +80,6 @@ fn walk_active(
         // Where a batch lies behind a clean end, the manifest is an older one, as is its reserve.
         start.mark.reserved = Offset::LIMIT - 1;
     }
-    let path = || storage.root().join(crate::format::names::segment(row.number));
     let mut verdict = scan::read_error(path(), walk(&checked.file, &start))?;
     for time in PAUSES {
         if verdict.damages.is_empty() && verdict.torn.is_none() {

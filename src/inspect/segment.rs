@@ -59,7 +59,7 @@ pub(crate) fn verify_log(
 ) -> Result<Option<Verdict>> {
     let found = steady(storage, clock)?;
     let path = storage.root().join(names::MANIFEST);
-    if found.wounded {
+    if found.wounded || found.behind {
         let what = "one of two copies is bad; the next opening makes it good";
         findings.push(Finding::new(FindingKind::Wounded, path.clone(), what));
     }
@@ -86,7 +86,7 @@ pub(crate) fn verify_log(
 fn steady(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Found> {
     let mut found = manifest::look(storage);
     for time in PAUSES {
-        if found.as_ref().is_ok_and(|found| !found.wounded && !found.one_slot) {
+        if found.as_ref().is_ok_and(|found| !found.wounded && !found.behind && !found.one_slot) {
             break;
         }
         clock.pause(time);

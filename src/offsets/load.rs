@@ -45,13 +45,20 @@ pub(crate) struct Looked {
     pub(crate) wounded: bool,
 }
 
-/// Reads a group that the manifest names, and makes good, durably, what a crash or a bad sector has
-/// left of its header pages.
+/// A group whose files were read, and that can be used once they are made good.
+pub(crate) struct Surveyed {
+    storage: Arc<dyn Storage>,
+    survey: Survey,
+    pages: [Read; 2],
+    found: Found,
+}
+
+/// Reads a group that the manifest names, as a power cut would leave it, and changes nothing.
 ///
 /// # Errors
 /// [`Error::Refused`]: a file is missing, foreign, too short, or an older one that was put back.
 /// [`Error::Damaged`]: the group cannot be used; the queue can.
-pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Loaded> {
+pub(crate) fn survey(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Surveyed> {
     let survey = Survey::new(storage, queue, row, Access::Write)?;
     for (path, file) in survey.paths.iter().zip(&survey.files) {
         // What a killed process wrote may exist only in the cache, and what a failed sync gave up
@@ -62,19 +69,38 @@ pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> R
     let pages = survey.pages()?;
     let found = survey.find(&pages)?;
     survey.may_write(&pages)?;
-    let (holds, other) = (found.holds, 1 - found.holds);
-    let headers = [found.header.clone(), survey.other_header(&**storage, &pages[other], &found)?];
-    let halves = survey.into_halves(storage, headers, holds);
-    // The half that holds first: it is the only one that can be lost.
-    if pages[holds].as_ref().is_ok_and(|page| page.wounded) {
-        halves.renew()?;
+    Ok(Surveyed { storage: Arc::clone(storage), survey, pages, found })
+}
+
+/// Reads a group that the manifest names, and makes it good.
+///
+/// # Errors
+/// As [`survey`], and when the disk refuses.
+pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Loaded> {
+    survey(storage, queue, row)?.make_good()
+}
+
+impl Surveyed {
+    /// Makes good, durably, what a crash or a bad sector has left of the header pages.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn make_good(self) -> Result<Loaded> {
+        let Self { storage, survey, pages, found } = self;
+        let (holds, other) = (found.holds, 1 - found.holds);
+        let headers = [found.header.clone(), survey.other_header(&*storage, &pages[other], &found)?];
+        let halves = survey.into_halves(&storage, headers, holds);
+        // The half that holds first: it is the only one that can be lost.
+        if pages[holds].as_ref().is_ok_and(|page| page.wounded) {
+            halves.renew()?;
+        }
+        let by = found.header.generation();
+        if !pages[other].as_ref().is_ok_and(|page| page.superseded == Some(by) && !page.wounded) {
+            halves.supersede(other, by)?;
+        }
+        let Found { snapshot, walk: Walk { entries, end, torn }, wounded, .. } = found;
+        Ok(Loaded { snapshot, entries, halves, end, torn, wounded })
     }
-    let by = found.header.generation();
-    if !pages[other].as_ref().is_ok_and(|page| page.superseded == Some(by) && !page.wounded) {
-        halves.supersede(other, by)?;
-    }
-    let Found { snapshot, walk: Walk { entries, end, torn }, wounded, .. } = found;
-    Ok(Loaded { snapshot, entries, halves, end, torn, wounded })
 }
 
 /// Reads a group and changes nothing, while an owner may be writing.

@@ -35,5 +35,5 @@ pub(crate) use halves::Plant;
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;
-pub(crate) use load::{Looked, load, look};
+pub(crate) use load::{Looked, Surveyed, load, look, survey};
 pub(crate) use track::Track;
