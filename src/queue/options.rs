@@ -166,7 +166,7 @@ impl Options {
     /// # Errors
     /// As there.
     #[cfg(any(test, feature = "testing"))]
-    pub fn verify(&self) -> Result<Vec<crate::Finding>> {
+    pub fn verify(&self) -> Result<Vec<crate::inspect::Finding>> {
         let (storage, clock) = self.outside();
         crate::engine::look::verify(&storage, &*clock, &mut |_| {})
     }
