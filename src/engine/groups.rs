@@ -83,6 +83,7 @@ impl Engine {
             incarnation,
             generation: 1,
             settles_from: self.log.set().last().map_or(0, |segment| segment.number),
+            mark: 0,
         };
         // Before the manifest names it: behind that nothing may fail any more, or there would be a
         // group although its maker was told that there is none.
@@ -96,7 +97,7 @@ impl Engine {
             &self.settings,
             &row,
             state,
-            loaded.halves,
+            (loaded.halves, loaded.end),
             self.holder,
         )?;
         self.manifest.update(|slot| slot.groups.push(row.clone()))?;
@@ -165,7 +166,7 @@ impl Engine {
             From::Offset(offset) => Ok(at(offset, self.messages_before(offset)?)),
             From::Undone => {
                 let floors = self.all_groups();
-                let least = floors.iter().map(|group| group.look(|state, _| state.stats().floor)).min();
+                let least = floors.iter().map(|group| group.look(|state| state.stats().floor)).min();
                 match least {
                     Some(floor) if floor > first => Ok(at(floor, self.messages_before(floor)?)),
                     _ => Ok(at(first, before)),

@@ -109,6 +109,8 @@ impl Worker<Shared> for Writer {
                 shared.room = (shared.room * 2).min(MOST_ROOM);
                 shared.least_bytes = self.halves.least_bytes();
                 shared.generation = self.halves.generation();
+                // The new half is durable, and has no entry yet.
+                shared.durable = work.track.as_ref().map_or(0, Track::position);
             }
             shared.switch_refused = refused;
             shared.track = work.track.take();
@@ -123,6 +125,7 @@ impl Worker<Shared> for Writer {
         }
         if work.sync || planted(Plant::OwnMarkBeforeSync) {
             shared.mark_due = Some(work.position);
+            shared.durable = work.position;
         }
     }
 

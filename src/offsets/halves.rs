@@ -141,7 +141,7 @@ impl Halves {
         let entries = Shape::of(&half.header)?.entries;
         let mut bytes = vec![0; usize::try_from(half.written.checked_sub(entries)?).ok()?];
         crate::storage::read_exact_at(&*half.file, &mut bytes, entries).ok()?;
-        let found = super::walk::walk(&bytes, half.header.salt, entries).ok()?.entries;
+        let found = super::walk::walk(&bytes, half.header.salt, entries, 0).ok()?.entries;
         let slots: usize = found.iter().map(crate::format::entry::Entry::slots).sum();
         let position = entries + slots as u64 * crate::format::entry::SLOT_BYTES;
         let room = position + need <= half.written;

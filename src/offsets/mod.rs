@@ -33,5 +33,5 @@ pub(crate) use birth::{create, remove};
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;
-pub(crate) use load::{Looked, load, look};
+pub(crate) use load::{Looked, Surveyed, load, look, survey};
 pub(crate) use track::Track;

@@ -135,22 +135,47 @@ impl Options {
     pub fn open(self) -> Result<Queue> {
         self.check()?;
         let durability = self.settings.durability;
-        #[cfg(any(test, feature = "testing"))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) = (
-            match &self.testing.disk {
-                Some(disk) => Arc::new(disk.clone()),
-                None => Arc::new(Disk::new(&self.folder)),
-            },
-            match &self.testing.clock {
-                Some(clock) => Arc::new(clock.clone()),
-                None => Arc::new(SystemClock::new()),
-            },
-        );
-        #[cfg(not(any(test, feature = "testing")))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
-            (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()));
+        let (storage, clock) = self.outside();
         let engine = Engine::open(storage, clock, self.settings)?;
         Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+    }
+
+    /// As [`inspect`](crate::inspect), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn inspect(&self) -> Result<super::Inspection> {
+        let (storage, clock) = self.outside();
+        super::inspect::look_at(&storage, &*clock)
+    }
+
+    /// As [`verify`](crate::verify), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn verify(&self) -> Result<Vec<crate::inspect::Finding>> {
+        let (storage, clock) = self.outside();
+        crate::engine::look::verify(&storage, &*clock, &mut |_| {})
+    }
+
+    /// Returns the disk and the clock.
+    #[cfg(any(test, feature = "testing"))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        let disk: Arc<dyn Storage> = match &self.testing.disk {
+            Some(disk) => Arc::new(disk.clone()),
+            None => Arc::new(Disk::new(&self.folder)),
+        };
+        match &self.testing.clock {
+            Some(clock) => (disk, Arc::new(clock.clone())),
+            None => (disk, Arc::new(SystemClock::new())),
+        }
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()))
     }
 
     fn check(&self) -> Result<()> {

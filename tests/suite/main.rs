@@ -12,10 +12,7 @@ mod behaviour_pool;
 mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
-/// What a hostile reader tried on files that have gone bad.
-#[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
-mod broken;
-/// And on an open queue.
+/// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
 /// How the command line is run.
@@ -32,6 +29,11 @@ mod cli_work;
 mod crash;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
+/// Damage of every kind, in folders and on the simulated disk.
+#[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
+mod damage;
+/// Random numbers by seed.
+mod dice;
 /// Torn bytes set aside, and a manifest that grows.
 mod evidence;
 /// The programs in `examples`, killed and run again.
