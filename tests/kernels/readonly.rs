@@ -56,7 +56,7 @@ fn a_read_only_file_system_refuses_openings_and_can_be_looked_at() {
         let mut workload = started(&folder);
         assert!(!volume.mounted.remount("ro"), "the kernel takes it from under an open queue");
         workload.push(1, Durability::Synced);
-        let Workload { ledger, queue, .. } = workload;
+        let (ledger, queue) = workload.end();
         let messages = queue.stats().messages;
         queue.close().unwrap();
         // Its files stay open for writing until the last handle is dropped.

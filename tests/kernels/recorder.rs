@@ -13,7 +13,7 @@ use crate::dice::Dice;
 use crate::fuse;
 use crate::volume::{Kind, Mounted, run};
 
-const BLOCK: u64 = 4096;
+const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
 
 /// What reached the device.
@@ -103,7 +103,8 @@ impl Record {
 
     /// Returns what is on the device after a power cut before event `cut`: all that was written
     /// before the last flush; of the rest nothing, everything, or any sectors, by seed.
-    pub(crate) fn after_cut(&self, cut: usize, seed: u64) -> Content {
+    pub(crate) fn after_cut(&self, cut: u64, seed: u64) -> Content {
+        let cut = usize::try_from(cut).expect("a position in the record");
         let events = &self.events[..cut];
         let flushed = events.iter().rposition(|event| matches!(event, Event::Flush)).unwrap_or(0);
         let mut content = self.before.clone();
@@ -137,7 +138,7 @@ impl Record {
 /// The first block holds ext4's superblock, two sectors under one checksum that is written outside of
 /// the journal: a device that tore it would take the whole file system along.
 fn is_superblock(at: u64) -> bool {
-    at < BLOCK
+    at < BLOCK as u64
 }
 
 /// Cuts a range of bytes at the blocks: the block, which bytes of the range, and where in the block.
@@ -146,10 +147,10 @@ fn parts(at: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>, usi
     std::iter::from_fn(move || {
         (done < length).then(|| {
             let position = at + done as u64;
-            let inside = usize::try_from(position % BLOCK).expect("less than a block");
-            let part = done..length.min(done + BLOCK as usize - inside);
+            let inside = usize::try_from(position % BLOCK as u64).expect("less than a block");
+            let part = done..length.min(done + BLOCK - inside);
             done = part.end;
-            (position / BLOCK, part, inside)
+            (position / BLOCK as u64, part, inside)
         })
     })
 }
@@ -157,12 +158,11 @@ fn parts(at: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>, usi
 fn put(content: &mut Content, at: u64, bytes: &[u8]) {
     for (block, part, inside) in parts(at, bytes.len()) {
         let part = &bytes[part];
-        if part.iter().all(|&byte| byte == 0) && (part.len() as u64 == BLOCK || !content.contains_key(&block))
-        {
+        if part.iter().all(|&byte| byte == 0) && (part.len() == BLOCK || !content.contains_key(&block)) {
             content.remove(&block);
             continue;
         }
-        let block = content.entry(block).or_insert_with(|| vec![0; BLOCK as usize].into());
+        let block = content.entry(block).or_insert_with(|| vec![0; BLOCK].into());
         block[inside..inside + part.len()].copy_from_slice(part);
     }
 }
@@ -172,7 +172,7 @@ pub(crate) fn store(content: &Content, size: u64, path: &Path) -> io::Result<()>
     let file = File::create(path)?;
     file.set_len(size)?;
     for (block, bytes) in content {
-        file.write_all_at(bytes, block * BLOCK)?;
+        file.write_all_at(bytes, block * BLOCK as u64)?;
     }
     Ok(())
 }
@@ -213,7 +213,7 @@ impl Recorder {
     }
 
     /// Mounts what a power cut leaves: an image of its own.
-    pub(crate) fn mount_after_cut(&self, cut: usize, seed: u64) -> Mounted {
+    pub(crate) fn mount_after_cut(&self, cut: u64, seed: u64) -> Mounted {
         let image = self.home.join("cut.img");
         let content = self.record().after_cut(cut, seed);
         store(&content, self.kind.smallest(), &image).unwrap();

@@ -12,6 +12,9 @@ use crate::child::{Said, kind, told};
 use crate::ledger::{number, payload};
 use crate::workload::STRICT;
 
+/// How often each thread of a crowd pushes.
+pub(crate) const EACH: usize = 50;
+
 /// Does nothing unless it is run as a child.
 #[test]
 fn child() {
@@ -60,8 +63,8 @@ fn push(queue: &Queue, id: usize, length: usize) -> bool {
     true
 }
 
-/// Receives and acks up to so many; returns how many were acknowledged.
-fn settle(consumer: &Consumer, most: usize, wait: Duration) -> usize {
+/// Receives and acks up to so many; returns how many were acknowledged, `None` if it cannot go on.
+fn try_settle(consumer: &Consumer, most: usize, wait: Duration) -> Option<usize> {
     let mut acked = 0;
     for _ in 0..most {
         let job = match consumer.recv_timeout(wait) {
@@ -69,7 +72,7 @@ fn settle(consumer: &Consumer, most: usize, wait: Duration) -> usize {
             Ok(None) => break,
             Err(error) => {
                 note(format!("receive: {}", kind(&error)));
-                break;
+                return None;
             }
         };
         let id = number(job.payload()).expect("a payload that was pushed");
@@ -83,7 +86,11 @@ fn settle(consumer: &Consumer, most: usize, wait: Duration) -> usize {
             Err(error) => Said::AckFailed(id, began.elapsed().as_millis(), kind(&error)).say(),
         }
     }
-    acked
+    Some(acked)
+}
+
+fn settle(consumer: &Consumer, most: usize) -> usize {
+    try_settle(consumer, most, Duration::ZERO).unwrap_or(0)
 }
 
 /// Three threads push, each until it has failed twice, and one acks.
@@ -101,8 +108,8 @@ fn crowd(folder: &Path, plant: bool) {
             let (queue, running) = (&queue, &running);
             scope.spawn(move || {
                 let mut failed = 0;
-                for number in 0..25 {
-                    let pushed = push(queue, thread * 1000 + number, 200 + number * 50);
+                for number in 0..EACH {
+                    let pushed = push(queue, thread * 1000 + number, 200 + number * 25);
                     failed += usize::from(!pushed);
                     if failed == 2 {
                         break;
@@ -112,9 +119,8 @@ fn crowd(folder: &Path, plant: bool) {
             });
         }
         scope.spawn(|| {
-            while running.load(Relaxed) > 0 {
-                settle(&consumer, 3, Duration::from_millis(20));
-            }
+            let wait = Duration::from_millis(20);
+            while running.load(Relaxed) > 0 && try_settle(&consumer, 3, wait).is_some() {}
         });
     });
     if let Err(error) = queue.close() {
@@ -129,7 +135,7 @@ fn steady(folder: &Path) {
     for id in 0.. {
         push(&queue, id, 50);
         if id % 3 == 0 {
-            settle(&consumer, 1, Duration::ZERO);
+            settle(&consumer, 1);
         }
     }
 }
@@ -158,10 +164,10 @@ fn file_size(folder: &Path, bytes: u64) {
     turn(20, 1);
     limit(Resource::Fsize, Some(bytes));
     let failed = turn(1000, 3);
-    note(format!("limited: {failed} failed, {} acked", settle(&consumer, 10, Duration::ZERO)));
+    note(format!("limited: {failed} failed, {} acked", settle(&consumer, 10)));
     limit(Resource::Fsize, None);
     let failed = turn(20, 1);
-    note(format!("lifted: {failed} failed, {} acked", settle(&consumer, 10, Duration::ZERO)));
+    note(format!("lifted: {failed} failed, {} acked", settle(&consumer, 10)));
     let closed = queue.close();
     note(closed.map_or_else(|error| kind(&error), |()| "closed".into()));
 }
@@ -193,10 +199,10 @@ fn descriptors(folder: &Path, more: u64) {
     turn(5);
     limit(Resource::Nofile, Some(descriptors_left(more)));
     let failed = turn(40);
-    note(format!("limited: {failed} failed, {} acked", settle(&consumer, 3, Duration::ZERO)));
+    note(format!("limited: {failed} failed, {} acked", settle(&consumer, 3)));
     limit(Resource::Nofile, None);
     let failed = turn(40);
-    let again = settle(&consumer, 10, Duration::ZERO);
+    let again = settle(&consumer, 10);
     note(format!("lifted: {failed} failed, {again} acked"));
     let closed = queue.close();
     note(closed.map_or_else(|error| kind(&error), |()| "closed".into()));

@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use crate::child::{Said, ledger, run};
 use crate::ledger::NEVER;
 use crate::recorder::Recorder;
+use crate::roles::EACH;
 use crate::volume::{Kind, home, needs, say, seeds};
 use crate::workload::options;
 
@@ -33,7 +34,7 @@ fn crowd(recorder: &Recorder, fault: &str, more: &str) -> (Vec<Said>, Option<i32
     let by = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     let (said, status) = run(&by, "crowd", &folder, more);
     // Nothing that is not synced by now survives.
-    let cut = usize::try_from(recorder.position()).expect("it fits in memory");
+    let cut = recorder.position();
 
     let ledger = ledger(&said);
     let look = |folder: &std::path::Path, power| {
@@ -63,6 +64,7 @@ fn sweep(faults: &[String]) {
                     sum.failed += 1;
                     sum.longest = sum.longest.max(*millis);
                 }
+                Said::Note(text) => sum.failed += usize::from(text != "done"),
                 _ => {}
             }
         }
@@ -70,43 +72,43 @@ fn sweep(faults: &[String]) {
         let ended = said.last() == Some(&Said::Note("done".into()));
         assert!(ended || !opened || (killed && signal == Some(SIGKILL)), "{fault}: ended by {signal:?}");
     }
-    assert!(
-        sum.failed > 0 || faults[0].contains("KILL") || faults[0].contains("EINTR"),
-        "nothing has failed"
-    );
+    assert!(sum.failed > 0 || faults[0].contains("KILL"), "nothing has failed");
     say(&format!(
         "{}: {} runs; {} pushes acknowledged, all there after a power cut; {} calls failed, the longest answered after {} ms",
         faults[0], sum.runs, sum.pushed, sum.failed, sum.longest
     ));
 }
 
-fn nth(call: &str, last: usize) -> Vec<String> {
-    (1..=last).map(|n| format!("{call}:when={n}")).collect()
+/// The same fault at one call after the other.
+fn nth(call: &str, which: std::ops::RangeInclusive<usize>) -> Vec<String> {
+    which.map(|n| format!("{call}:when={n}")).collect()
 }
 
 #[test]
 #[ignore = "needs root, loop devices, FUSE and strace"]
 fn after_a_failed_fdatasync_nothing_is_acknowledged_and_every_waiter_is_answered() {
     needs!(Kind::Ext4.tool(), "strace");
-    sweep(&nth("fdatasync:error=EIO", seeds(16)));
-    sweep(&[3, 6, 9, 12].map(|n| format!("fdatasync:error=EIO:when={n}+")));
+    // An opening makes about ten; the crowd comes behind it.
+    sweep(&nth("fdatasync:error=EIO", 1..=seeds(32)));
+    sweep(&[3, 6, 11, 12, 14, 18].map(|n| format!("fdatasync:error=EIO:when={n}+")));
 }
 
 #[test]
 #[ignore = "needs root, loop devices, FUSE and strace"]
 fn a_failed_sync_of_a_folder_breaks_no_promise() {
     needs!(Kind::Ext4.tool(), "strace");
-    sweep(&nth("fsync:error=EIO", seeds(16)));
+    sweep(&nth("fsync:error=EIO", 1..=10));
 }
 
 #[test]
 #[ignore = "needs root, loop devices, FUSE and strace"]
-fn a_write_that_fails_is_answered_and_nothing_of_it_is_there() {
+fn a_call_that_fails_is_answered_and_nothing_of_it_is_there() {
     needs!(Kind::Ext4.tool(), "strace");
-    sweep(&nth("pwrite64:error=EIO", seeds(16)));
-    sweep(&nth("pwrite64:error=ENOSPC", seeds(16)));
-    sweep(&nth("fallocate:error=ENOSPC", seeds(6)));
-    sweep(&nth("openat:error=EMFILE", seeds(24)));
+    sweep(&nth("pwrite64:error=EIO", 1..=seeds(32)));
+    sweep(&nth("pwrite64:error=ENOSPC", 1..=seeds(32)));
+    sweep(&nth("fallocate:error=ENOSPC", 1..=4));
+    // The first five are the program's own start.
+    sweep(&nth("openat:error=EMFILE", 6..=22));
 }
 
 #[test]
@@ -116,11 +118,12 @@ fn a_call_that_a_signal_interrupts_is_made_again() {
     let home = home();
     let recorder = Recorder::new(Kind::Ext4, home.path());
     for call in ["pwrite64", "fdatasync", "fsync", "pread64", "fallocate"] {
-        let (said, _, verdict) = crowd(&recorder, &format!("{call}:error=EINTR:when=1+2"), "");
+        // Each second one; the first three may be the program's own start.
+        let (said, _, verdict) = crowd(&recorder, &format!("{call}:error=EINTR:when=4+2"), "");
 
         verdict.unwrap();
         let pushed = said.iter().filter(|said| matches!(said, Said::Pushed(..))).count();
-        assert_eq!((pushed, said.last()), (75, Some(&Said::Note("done".into()))), "{call}");
+        assert_eq!((pushed, said.last()), (3 * EACH, Some(&Said::Note("done".into()))), "{call}");
     }
 }
 
@@ -128,12 +131,15 @@ fn a_call_that_a_signal_interrupts_is_made_again() {
 #[ignore = "needs root, loop devices, FUSE and strace"]
 fn kill_9_at_any_system_call_loses_nothing() {
     needs!(Kind::Ext4.tool(), "strace");
-    for call in ["pwrite64", "fdatasync", "fsync", "openat", "rename"] {
-        sweep(&nth(&format!("{call}:signal=KILL"), seeds(12)));
-    }
+    sweep(&nth("pwrite64:signal=KILL", 1..=seeds(32)));
+    sweep(&nth("fdatasync:signal=KILL", 1..=seeds(32)));
+    sweep(&nth("fsync:signal=KILL", 1..=8));
+    sweep(&nth("fallocate:signal=KILL", 1..=3));
+    sweep(&nth("openat:signal=KILL", 6..=16));
 }
 
-/// The machinery finds what it is for: a push that is answered before its sync.
+/// The machinery finds what it is for: a push that is answered before its sync. (The process is killed
+/// before it can close the queue, which would sync.)
 #[test]
 #[ignore = "needs root, loop devices, FUSE and strace"]
 fn a_push_that_is_answered_before_its_sync_is_found() {
@@ -141,7 +147,7 @@ fn a_push_that_is_answered_before_its_sync_is_found() {
     let home = home();
     let recorder = Recorder::new(Kind::Ext4, home.path());
 
-    let (.., verdict) = crowd(&recorder, "fdatasync:error=EIO:when=12", "plant");
+    let (.., verdict) = crowd(&recorder, "pwrite64:signal=KILL:when=20", "plant");
 
     assert!(verdict.is_err_and(|why| why.contains("P1")));
 }

@@ -34,7 +34,10 @@ pub(crate) fn options(folder: &Path) -> Options {
 impl<'a> Workload<'a> {
     /// Creates a queue with two groups.
     pub(crate) fn new(folder: &Path, seed: u64, position: impl Fn() -> u64 + 'a) -> Self {
-        let options = options(folder);
+        Self::with(options(folder), seed, position)
+    }
+
+    pub(crate) fn with(options: Options, seed: u64, position: impl Fn() -> u64 + 'a) -> Self {
         let queue = options.clone().open().unwrap();
         let mut made = Self {
             ledger: Ledger::default(),
@@ -48,6 +51,11 @@ impl<'a> Workload<'a> {
         made.make(STRICT);
         made.make(LOOSE);
         made
+    }
+
+    /// Returns what is left when it has done enough.
+    pub(crate) fn end(self) -> (Ledger, Queue) {
+        (self.ledger, self.queue)
     }
 
     fn now(&self) -> u64 {
