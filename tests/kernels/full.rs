@@ -1,5 +1,6 @@
 //! What does a queue do on a file system that is full, and when there is room again?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backlog::{Durability, Error, GroupOptions, Queue};
@@ -82,7 +83,7 @@ fn full(kind: Kind) {
 
 /// Somebody else takes the room away at some moment, down to some number of bytes, and gives it back:
 /// several times, around random steps.
-fn level(mounted: &Mounted, seed: usize) -> (usize, Found) {
+fn level(mounted: &Mounted, seed: usize, levels: &mut BTreeSet<usize>) -> (usize, Found) {
     let mut dice = Dice(seed as u64);
     let folder = mounted.path("jobs");
     let _ = std::fs::remove_dir_all(&folder);
@@ -94,8 +95,10 @@ fn level(mounted: &Mounted, seed: usize) -> (usize, Found) {
         }
         assert!(workload.errors.is_empty(), "{:?}", workload.errors);
         // Nothing, a block, and so on up to several segments and halves.
-        let bytes = [0, 1, 3, 9, 17, 20, 33, 40, 64, 70, 100, 170][dice.below(12)] * 4096;
-        mounted.leave(bytes);
+        let most = [2, 20, 50, 200][dice.below(4)];
+        let blocks = dice.below(most);
+        levels.insert(blocks);
+        mounted.leave(blocks as u64 * 4096);
         for _ in 0..20 + dice.below(30) {
             workload.step();
             for error in workload.errors.drain(..) {
@@ -125,9 +128,9 @@ fn level(mounted: &Mounted, seed: usize) -> (usize, Found) {
 fn levels(kind: Kind, count: usize) {
     let volume = Volume::new(kind);
     let (mut refused, mut sum) = (0, Found::default());
-    let mut met = 0;
+    let (mut met, mut fill) = (0, BTreeSet::new());
     for seed in 0..count {
-        let (times, found) = level(&volume.mounted, seed);
+        let (times, found) = level(&volume.mounted, seed, &mut fill);
         refused += times;
         met += usize::from(times > 0);
         sum.promised += found.promised;
@@ -135,8 +138,9 @@ fn levels(kind: Kind, count: usize) {
     }
     assert!(met > count / 2, "the disk was hardly ever full: {met} of {count}");
     say(&format!(
-        "{}: {count} runs, 4 fill levels each; {refused} calls refused for lack of room (in {met} runs); {} acknowledged pushes and {} acks all held",
+        "{}: {count} runs, {} fill levels; {refused} calls refused for lack of room (in {met} runs); {} acknowledged pushes and {} acks all held",
         kind.name(),
+        fill.len(),
         sum.promised,
         sum.acked
     ));

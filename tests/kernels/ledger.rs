@@ -80,6 +80,16 @@ pub(crate) fn number(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Ledger {
+    /// Returns what was begun and told before a cut.
+    pub(crate) fn until(&self, cut: u64) -> Self {
+        let mut before = self.clone();
+        before.sent.retain(|_, sent| sent.began < cut);
+        for sent in before.sent.values_mut() {
+            sent.told = sent.told.filter(|told| told.1 <= cut);
+        }
+        before
+    }
+
     /// Notes that a push of `count` messages is about to happen; returns their numbers.
     pub(crate) fn begin(&mut self, count: usize, now: u64) -> Range<usize> {
         let ids = self.next..self.next + count;
@@ -130,6 +140,12 @@ impl Ledger {
         if synced {
             self.pushes_are_safe(now);
         }
+    }
+
+    /// Notes an acknowledged push that says nothing of those before it.
+    pub(crate) fn told_alone(&mut self, id: usize, offset: u64) {
+        self.told(id, offset, false, 0);
+        self.sent.get_mut(&id).unwrap().safe = Some(0);
     }
 
     /// Notes that the log was synced.
@@ -194,7 +210,7 @@ impl Ledger {
     pub(crate) fn check(&self, queue: &Queue, power: Option<u64>) -> Result<Found, String> {
         let cut = power.unwrap_or(NEVER);
         let recovery = queue.recovery();
-        if !recovery.damaged.is_empty() || !recovery.refused_groups.is_empty() || !recovery.lost.is_empty() {
+        if !recovery.damaged.is_empty() || !recovery.refused_groups.is_empty() {
             return Err(format!("P7: what was torn is taken for damage: {recovery:?}"));
         }
         let mut groups = BTreeMap::new();
@@ -211,7 +227,8 @@ impl Ledger {
         if last.is_some_and(|last| fresh <= last) {
             return Err(format!("P4: offset {fresh} is given again, {last:?} was told"));
         }
-        self.judge(&log, &groups, power)
+        let lost: Vec<_> = recovery.lost.iter().map(|lost| lost.offsets).collect();
+        self.judge(&log, &groups, &lost, power)
     }
 
     fn drain(&self, queue: &Queue, consumer: &Consumer, cut: u64) -> Result<BTreeMap<usize, u64>, String> {
@@ -249,6 +266,7 @@ impl Ledger {
         &self,
         log: &BTreeMap<usize, u64>,
         groups: &BTreeMap<String, BTreeMap<usize, u64>>,
+        lost: &[(u64, u64)],
         power: Option<u64>,
     ) -> Result<Found, String> {
         let cut = power.unwrap_or(NEVER);
@@ -261,6 +279,10 @@ impl Ledger {
                 None => sent.told.is_some() && !sent.doubt,
             };
             found.promised += usize::from(survives);
+            let lost = |offset| lost.iter().any(|range| (range.0..range.1).contains(&offset));
+            if survives && sent.told.is_some_and(|told| lost(told.0)) {
+                return Err(format!("P1: message {id} is reported lost: {sent:?}, cut {power:?}"));
+            }
             if survives && !log.contains_key(id) {
                 return Err(format!("P1: message {id} is gone: {sent:?}, cut {power:?}"));
             }

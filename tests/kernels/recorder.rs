@@ -188,14 +188,21 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Makes the device, with a file system on it; `home` is an empty folder.
     pub(crate) fn new(kind: Kind, home: &Path) -> Self {
-        let record = Arc::new(Mutex::new(Record { size: kind.smallest(), ..Record::default() }));
+        let made = Self::of(Content::new(), kind, home);
+        kind.make(Path::new(&made.device));
+        made
+    }
+
+    /// Makes a device of what is on another one.
+    pub(crate) fn of(content: Content, kind: Kind, home: &Path) -> Self {
+        let record = Record { size: kind.smallest(), now: content, ..Record::default() };
+        let record = Arc::new(Mutex::new(record));
         let folder = home.join("record");
         std::fs::create_dir(&folder).unwrap();
         fuse::mount(&folder, record.clone()).unwrap();
         let mut made = Self { record, home: home.to_owned(), device: String::new(), kind };
         let file = folder.join(fuse::NAME);
         made.device = run("losetup", &["--find", "--show", file.to_str().unwrap()]).trim().to_owned();
-        kind.make(Path::new(&made.device));
         made
     }
 

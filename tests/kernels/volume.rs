@@ -102,7 +102,7 @@ impl Mounted {
     pub(crate) fn remount(&self, options: &str) -> bool {
         let options = format!("remount,{options}");
         let folder = self.folder.to_str().unwrap();
-        Command::new("mount").args(["-o", &options, folder]).status().unwrap().success()
+        Command::new("mount").args(["-o", &options, folder]).output().unwrap().status.success()
     }
 
     /// Returns how many bytes are free.
