@@ -32,7 +32,7 @@ fn failures(said: &[Said]) -> Vec<&str> {
 
 #[test]
 fn a_file_size_limit_is_a_full_disk_to_pushes_and_acks_go_on() {
-    for kilobytes in [230, 301, 477, 600, 900, 1000, 1023] {
+    for kilobytes in [90, 230, 301, 477, 600, 900, 1000, 1023] {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("jobs");
 
