@@ -6,7 +6,7 @@ use backlog::testing::Plants;
 
 use crate::dice::Dice;
 use crate::ledger::{Found, Ledger, payload};
-use crate::recorder::{Event, Recorder};
+use crate::recorder::{BLOCK, Event, Recorder};
 use crate::volume::{Kind, Mounted, home, needs, say, seeds};
 use crate::workload::{Workload, options};
 
@@ -78,6 +78,11 @@ impl Recorded {
         let content = self.recorder.record().after_cut(at, seed);
         let home = home();
         let second = Recorder::of(content, kind, home.path());
+        if kind == Kind::Xfs {
+            // A directory block of which the replay of the log has written some sectors is more than
+            // the next replay can take ("Metadata CRC error"): no file system, no queue.
+            second.record().atom = BLOCK;
+        }
         second.record().begin();
         let mounted = second.mount();
         let queue = options(&mounted.path("jobs")).create(false).open();

@@ -13,7 +13,7 @@ use crate::dice::Dice;
 use crate::fuse;
 use crate::volume::{Kind, Mounted, run};
 
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
 
 /// What reached the device.
@@ -30,6 +30,8 @@ pub(crate) type Content = BTreeMap<u64, Box<[u8]>>;
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     size: u64,
+    /// Bytes that reach the device whole or not at all.
+    pub(crate) atom: usize,
     now: Content,
     /// The content when the recording began.
     before: Content,
@@ -123,7 +125,7 @@ impl Record {
             if index < whole {
                 put(&mut content, *at, bytes);
             } else if mixed {
-                let unit = if is_superblock(*at) { bytes.len().max(1) } else { SECTOR };
+                let unit = if is_superblock(*at) { bytes.len().max(1) } else { self.atom };
                 for (number, part) in bytes.chunks(unit).enumerate() {
                     if dice.below(chance) == 0 {
                         put(&mut content, at + (number * unit) as u64, part);
@@ -195,7 +197,7 @@ impl Recorder {
 
     /// Makes a device of what is on another one.
     pub(crate) fn of(content: Content, kind: Kind, home: &Path) -> Self {
-        let record = Record { size: kind.smallest(), now: content, ..Record::default() };
+        let record = Record { size: kind.smallest(), atom: SECTOR, now: content, ..Record::default() };
         let record = Arc::new(Mutex::new(record));
         let folder = home.join("record");
         std::fs::create_dir(&folder).unwrap();
