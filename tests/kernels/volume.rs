@@ -12,8 +12,9 @@ use rustix::fs::FallocateFlags;
 
 /// What the names of all folders begin with.
 const PREFIX: &str = "backlog-kernels-";
-/// After so long a test hangs; longer ones are asked for by `BACKLOG_SEEDS`.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// After so long a test hangs, or after so many seconds for each of its `BACKLOG_SEEDS`.
+const PATIENCE: Duration = Duration::from_secs(1800);
+const EACH_SEED: usize = 20;
 
 /// A file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +211,8 @@ impl Watchdog {
     pub(crate) fn new() -> Self {
         let (ended, hangs) = channel();
         std::thread::spawn(move || {
-            if hangs.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let asked = Duration::from_secs((seeds(0) * EACH_SEED) as u64);
+            if hangs.recv_timeout(PATIENCE.max(asked)) == Err(RecvTimeoutError::Timeout) {
                 say("the test hangs");
                 std::process::abort();
             }
