@@ -11,7 +11,7 @@ use std::sync::{Condvar, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::offset::Offset;
-use crate::wake::Wake;
+use crate::wake::{Bell, Wake};
 
 /// The time, from outside.
 pub(crate) trait Clock: Debug + Send + Sync {
@@ -24,6 +24,9 @@ pub(crate) trait Clock: Debug + Send + Sync {
     /// Returns how long a thread may block before it must look at [`Clock::now`] again, when it
     /// waits until `until`. `None`: for ever, since [`Clock::on_advance`] wakes it.
     fn patience(&self, until: Duration) -> Option<Duration>;
+
+    /// Leaves others so much time for what they are doing. A clock that is moved by hand moves itself.
+    fn rest(&self, time: Duration);
 
     /// Asks that `waker` is woken whenever this clock is moved by hand.
     fn on_advance(&self, waker: Weak<dyn Wake>);
@@ -72,6 +75,10 @@ impl Clock for SystemClock {
 
     fn patience(&self, until: Duration) -> Option<Duration> {
         Some(until.saturating_sub(self.now()))
+    }
+
+    fn rest(&self, time: Duration) {
+        Bell::default().wait(0, Some(time));
     }
 
     fn on_advance(&self, _waker: Weak<dyn Wake>) {}
@@ -146,6 +153,10 @@ impl Clock for ManualClock {
         None
     }
 
+    fn rest(&self, time: Duration) {
+        self.advance(time);
+    }
+
     fn on_advance(&self, waker: Weak<dyn Wake>) {
         self.lock().wakers.push(waker);
     }
@@ -154,7 +165,6 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wake::Bell;
 
     #[test]
     fn advancing_a_manual_clock_wakes_who_waits_for_a_time() {

@@ -144,8 +144,36 @@ impl Options {
     pub fn open(self) -> Result<Queue> {
         self.check()?;
         let durability = self.settings.durability;
+        let (storage, clock) = self.outside();
+        let engine = Engine::open(storage, clock, self.settings)?;
         #[cfg(any(test, feature = "testing"))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) = (
+        engine.plant(self.testing.plants);
+        Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+    }
+
+    /// Looks at the queue as [`crate::inspect`] does, on the disk and by the clock of these options.
+    ///
+    /// # Errors
+    /// As [`crate::inspect`].
+    #[cfg(feature = "testing")]
+    pub fn inspect(&self) -> Result<super::Inspection> {
+        let (storage, clock) = self.outside();
+        super::inspect::inspect_on(&storage, &*clock)
+    }
+
+    /// Checks every byte as [`crate::verify`] does, on the disk and by the clock of these options.
+    ///
+    /// # Errors
+    /// As [`crate::verify`].
+    #[cfg(feature = "testing")]
+    pub fn verify(&self) -> Result<Vec<crate::inspect::Finding>> {
+        let (storage, clock) = self.outside();
+        crate::engine::look::verify(&storage, &*clock, &mut |_| {})
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        (
             match &self.testing.disk {
                 Some(disk) => Arc::new(disk.clone()),
                 None => Arc::new(Disk::new(&self.folder)),
@@ -154,14 +182,12 @@ impl Options {
                 Some(clock) => Arc::new(clock.clone()),
                 None => Arc::new(SystemClock::new()),
             },
-        );
-        #[cfg(not(any(test, feature = "testing")))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
-            (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()));
-        let engine = Engine::open(storage, clock, self.settings)?;
-        #[cfg(any(test, feature = "testing"))]
-        engine.plant(self.testing.plants);
-        Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+        )
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()))
     }
 
     fn check(&self) -> Result<()> {
