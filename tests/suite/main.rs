@@ -16,6 +16,8 @@ mod broken;
 /// And on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
+/// What comes next, from a seed or from a fuzzer.
+mod choices;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
@@ -26,6 +28,8 @@ mod cli_look;
 mod cli_push;
 /// `work`: a command for each message.
 mod cli_work;
+/// What fuzzers were given, and what they found.
+mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
 /// The same on a disk that stays broken, or full.
@@ -36,6 +40,10 @@ mod evidence;
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What the fuzzers in `fuzz` do with their bytes.
+mod fuzzed;
+/// A folder whose files were changed.
+mod fuzzed_folder;
 /// One behaviour test, two disks.
 mod harness;
 /// A real process killed with SIGKILL on a real disk.
