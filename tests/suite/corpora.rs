@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::broken::times;
 use crate::choices::{Choices, Dice};
 use crate::fuzzed::{FORGED, MIRRORED, TARGETS, deflate};
 
@@ -55,6 +56,24 @@ replays! {
     offset_files_of_any_bytes_give_a_sound_state_or_none: "offsets", 8;
     a_folder_of_changed_files_gives_what_was_pushed_or_says_what_is_wrong: "folder", 20;
     steps_of_any_bytes_keep_every_promise: "operations", 20;
+}
+
+/// A number of a file is what no number should be, under a good checksum: `BACKLOG_TIMES=100` tries a
+/// hundred times as many places.
+#[test]
+fn no_number_in_a_file_makes_a_queue_panic_hang_or_grow() {
+    let (_, folder) = TARGETS.iter().find(|(name, _)| *name == "folder").unwrap();
+    for seed in 0..40 * times() {
+        let mut dice = Dice(seed);
+        let mut below = |end: u64| u8::try_from(dice.below(end)).unwrap();
+        // The manifest has most of them: it is drawn every second time.
+        let file = if below(2) == 0 { 0 } else { below(9) };
+        let input = [below(3), 1, file, 11, below(256), below(8), below(10), below(3), below(5)];
+
+        let run = std::panic::catch_unwind(|| folder(&input));
+
+        assert!(run.is_ok(), "seed {seed}: {input:?}");
+    }
 }
 
 #[test]
