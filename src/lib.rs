@@ -225,5 +225,6 @@ pub use queue::{Start, Stats, Ticket, inspect, verify};
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::clock::ManualClock;
-    pub use crate::storage::sim::{Fault, Plants, SimDisk};
+    pub use crate::queue::{inspect_sim, verify_sim};
+    pub use crate::storage::sim::{Aim, Call, Fault, Made, Plants, SimDisk};
 }

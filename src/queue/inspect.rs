@@ -55,8 +55,20 @@ pub struct SegmentStats {
 /// # Errors
 /// [`Error::NotAQueue`], [`Error::Refused`], [`Error::Version`], [`Error::Io`].
 pub fn inspect(folder: impl AsRef<Path>) -> Result<Inspection> {
-    let storage: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
-    let seen = look::look(&storage, &SystemClock::new())?;
+    inspect_at(&(Arc::new(Disk::new(folder.as_ref())) as _))
+}
+
+/// Looks at the queue on a simulated disk, as [`inspect`] does at one in a folder.
+///
+/// # Errors
+/// As [`inspect`].
+#[cfg(any(test, feature = "testing"))]
+pub fn inspect_sim(disk: &crate::storage::sim::SimDisk) -> Result<Inspection> {
+    inspect_at(&(Arc::new(disk.clone()) as _))
+}
+
+fn inspect_at(storage: &Arc<dyn Storage>) -> Result<Inspection> {
+    let seen = look::look(storage, &SystemClock::new())?;
     let mut groups = Vec::new();
     let mut refused = Vec::new();
     for (name, group) in seen.groups {
@@ -105,4 +117,13 @@ pub fn inspect(folder: impl AsRef<Path>) -> Result<Inspection> {
 pub fn verify(folder: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Finding>> {
     let storage: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
     look::verify(&storage, progress)
+}
+
+/// Checks every byte of the queue on a simulated disk, as [`verify`] does of one in a folder.
+///
+/// # Errors
+/// As [`verify`].
+#[cfg(any(test, feature = "testing"))]
+pub fn verify_sim(disk: &crate::storage::sim::SimDisk) -> Result<Vec<Finding>> {
+    look::verify(&(Arc::new(disk.clone()) as _), &mut |_| {})
 }

@@ -58,6 +58,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Returns where the folder is, for messages to people.
     fn root(&self) -> &Path;
 
+    /// Returns which network file system the folder is on, or would be made on; `None`: on none that
+    /// is known. Syncs and locks promise less there.
+    fn network(&self) -> io::Result<Option<&'static str>>;
+
     /// Makes the folder, and those above it that are missing; nothing where it is there.
     /// `NotADirectory` where something else has its name.
     fn make_root(&self) -> io::Result<()>;
