@@ -18,6 +18,8 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::is_lack_of_room;
+
 use super::{Access, Entry, File, Kind, Lock, Mapping, Storage};
 
 /// Where a mapping may start.
@@ -244,7 +246,9 @@ impl File for DiskFile {
         // Never posix_fallocate: where blocks cannot be reserved it writes, over what is there.
         let flags = FallocateFlags::empty();
         match retry(|| Ok(rustix::fs::fallocate(&self.file, flags, 0, len)?)) {
-            Err(error) if is_unsupported(&error) => {
+            // Blocks that are there make writes faster, and a full disk show early: no more. What is
+            // really broken shows when it is written to.
+            Err(error) if !is_lack_of_room(&error) => {
                 if self.len()? < len {
                     self.set_len(len)?;
                 }

@@ -121,8 +121,8 @@ pub(crate) trait File: Debug + Send + Sync {
     /// Cuts or grows (with zeros) to a length.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Reserves blocks up to `len` and grows the file to it, without writing. Where the file
-    /// system cannot do that it sets the length only.
+    /// Reserves blocks up to `len` and grows the file to it, without writing. Where that cannot be
+    /// had, for another reason than a lack of room, it sets the length only.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Forgets what is cached of the file and is on the disk, so that the next read asks the disk.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use calls::{Hooks, Target};
 use content::Content;
+use dice::Dice;
 use names::{Change, Id, OUTSIDE, ROOT};
 use orders::Orders;
 use state::State;
@@ -188,6 +189,14 @@ impl SimDisk {
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
         Self::with(self.shared.lock().crash(seed))
+    }
+
+    /// Cuts the power: like [`SimDisk::crash`], but all unsynced content is kept or lost, and all
+    /// unsynced names: names may reach a disk without what they stand for, and the other way round.
+    #[must_use]
+    pub fn crash_apart(&self, content: bool, names: bool) -> Self {
+        let state = self.shared.lock();
+        Self::with(state.crash_with(state.dice.clone(), Dice::apart(content, names)))
     }
 
     /// Flips a bit of a file (counted from its first byte's lowest bit), on the disk and in the

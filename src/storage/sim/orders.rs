@@ -100,7 +100,7 @@ pub(super) enum Synced {
 
 impl Fault {
     /// Returns the error of a call that can only succeed or fail.
-    fn error(self) -> Option<io::Error> {
+    pub(super) fn error(self) -> Option<io::Error> {
         match self {
             Self::Full | Self::Short => Some(full()),
             Self::Io | Self::SyncLost | Self::ReadIo => Some(broken()),

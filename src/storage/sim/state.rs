@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Fault;
 use super::calls::{Call, Made, Target};
 use super::content::{Content, sectors};
-use super::dice::Dice;
+use super::dice::{Dice, Luck};
 use super::names::{Change, Id, Names, OUTSIDE, ROOT};
 use super::orders::{Orders, Synced, broken, full};
 use super::ranges::total;
@@ -86,6 +86,11 @@ impl State {
     pub(super) fn crash(&self, seed: u64) -> Self {
         let mut dice = Dice::new(self.dice.clone().next() ^ seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         let luck = dice.luck(seed);
+        self.crash_with(dice, luck)
+    }
+
+    /// Returns the disk after a power cut of that luck.
+    pub(super) fn crash_with(&self, mut dice: Dice, luck: Luck) -> Self {
         let names = self.names.crash(&mut dice, luck);
         let known = names.known(BTreeSet::new());
         let mut files = BTreeMap::new();
@@ -271,7 +276,16 @@ impl State {
     }
 
     pub(super) fn allocate(&mut self, id: Id, len: u64) -> io::Result<()> {
-        self.tick_plain(Call::Allocate, Target::File(id))?;
+        match self.tick(Call::Allocate, Target::File(id))?.and_then(Fault::error) {
+            Some(error) if crate::error::is_lack_of_room(&error) => return Err(error),
+            // Blocks cannot be had ahead: as far as the seam says, the file gets its length all the same.
+            Some(_) => {
+                let content = self.content_mut(id);
+                content.set_len(len.max(content.len()));
+                return Ok(());
+            }
+            None => {}
+        }
         let range = sectors(0..len);
         let need = total(&self.content(id).space.gaps(range.clone())) * SECTOR as u64;
         if !self.pay(need) {
