@@ -42,6 +42,8 @@ mod harness;
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// 34 faults at ten points each.
+mod matrix;
 /// Planted bugs, which the crash tests find.
 mod plants;
 /// Random steps, reopening, kills and power cuts among them.

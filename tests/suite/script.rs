@@ -105,6 +105,8 @@ pub(crate) struct Run {
     spied: Arc<Mutex<Vec<Delivery>>>,
     /// Whether a call has failed.
     pub(crate) failed: bool,
+    /// What the last call that failed said.
+    pub(crate) error: Option<Error>,
 }
 
 /// The group whose consumer looks on while pushes are synced.
@@ -127,6 +129,7 @@ impl Run {
             spying: Arc::default(),
             spied: Arc::default(),
             failed: false,
+            error: None,
         };
         run.arm();
         run
@@ -317,6 +320,9 @@ impl Run {
             && let Err(error) = result
         {
             eprintln!("operation {}: {error}", self.ops());
+        }
+        if let Err(error) = result {
+            self.error = Some(error.clone());
         }
         self.ledger.deaf = self.stopped();
         let asked_wrongly =
