@@ -130,7 +130,12 @@ impl Engine {
             Ok(group) => Some(group),
             // A group whose files are damaged can be removed too.
             Err(Error::Damaged { .. }) => None,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // A creation that failed may have left one all the same: who asks is not told that
+                // there is none.
+                self.manifest.check()?;
+                return Err(error);
+            }
         };
         if planted(Plant::RemovedBeforeSlot) {
             offsets::remove(&self.storage, name)?;

@@ -252,7 +252,7 @@ mod tests {
         for entry in all() {
             let mut bytes = Vec::new();
             entry.encode(5, 8192, &mut bytes);
-            for bit in 0..bytes.len() * 8 {
+            for bit in (0..bytes.len() * 8).step_by(crate::format::EVERY) {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(Entry::decode(&flipped, 5, 8192), None, "bit {bit} of {entry:?}");

@@ -38,6 +38,10 @@ pub(crate) const PAGE_POSITION: u64 = 4096;
 /// Batches start at multiples of this, and positions are stored in units of it.
 pub(crate) const ALIGNMENT: u64 = 8;
 
+/// Tests that flip each bit flip every so many-th under Miri, where a checksum takes very long.
+#[cfg(test)]
+const EVERY: usize = if cfg!(miri) { 499 } else { 1 };
+
 /// Why bytes were not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {

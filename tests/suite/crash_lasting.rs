@@ -1,7 +1,7 @@
 //! Are the promises kept by a disk that stays broken, or full?
 
 use backlog::testing::{Fault, SimDisk};
-use backlog::{Durability, GroupOptions, Options};
+use backlog::{Durability, Error, GroupOptions, Options};
 
 use crate::crash::seeds;
 use crate::ledger::{End, Verdict};
@@ -122,4 +122,23 @@ fn issue_3_a_sync_does_not_pass_over_a_poisoned_group() {
     let synced = queue.sync();
 
     synced.expect_err("the first ack is on no stable storage");
+}
+
+/// A group's creation failed and was in doubt; its removal then said that there is no such group. The
+/// next opening found it: the slot that names it had reached the disk.
+#[test]
+fn issue_4_a_group_whose_creation_is_in_doubt_is_not_said_to_be_gone() {
+    let mut doubts = 0;
+    for op in 1..40 {
+        let disk = SimDisk::new(1);
+        let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+        disk.fail(disk.ops() + op, Fault::Short);
+        let Err(Error::Poisoned { .. }) = queue.create_group("g", GroupOptions::new()) else { continue };
+
+        let removed = queue.remove_group("g");
+
+        assert!(matches!(removed, Err(Error::Poisoned { .. })), "operation {op}: {removed:?}");
+        doubts += 1;
+    }
+    assert!(doubts > 0, "no failure of a creation is in doubt");
 }
