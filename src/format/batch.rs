@@ -357,7 +357,7 @@ fn put_settles(settles: &[Settle], out: &mut Vec<u8>) {
 
 /// Cuts a good record that settles into its loans; `None` if it cannot be one.
 #[cfg_attr(
-    not(test),
+    not(any(test, feature = "testing")),
     expect(
         dead_code,
         reason = "acks that travel in a batch (issue 5) are read by it; the bytes are fixed now"

@@ -15,11 +15,15 @@ use crate::plant::{Plant, planted};
 
 pub(crate) mod batch;
 pub(crate) mod entry;
+#[cfg(feature = "testing")]
+pub(crate) mod forge;
 #[cfg(test)]
 mod golden;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod section;
 pub(crate) mod snapshot;

@@ -21,6 +21,8 @@
 mod birth;
 mod halves;
 mod load;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 mod shape;
 mod track;
 mod verdict;

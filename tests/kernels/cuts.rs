@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use backlog::testing::Plants;
+use backlog::testing::{Plant, plant};
 
 use crate::dice::Dice;
 use crate::ledger::{Found, Ledger, payload};
@@ -21,13 +21,13 @@ struct Recorded {
     _home: tempfile::TempDir,
 }
 
-fn record(kind: Kind, plants: Plants) -> Recorded {
+fn record(kind: Kind) -> Recorded {
     let home = home();
     let recorder = Recorder::new(kind, home.path());
     let mounted = recorder.mount();
     recorder.record().begin();
     // With a mapping, as is the default: no medium error is about to end this process.
-    let options = options(&mounted.path("jobs")).mappings(true).plants(plants);
+    let options = options(&mounted.path("jobs")).mappings(true);
     let mut workload = Workload::with(options, 7, || recorder.position());
     let from = recorder.position();
     for _ in 0..STEPS {
@@ -61,7 +61,7 @@ impl Recorded {
 
     /// Where the power is cut, by seed.
     fn place(&self, seed: u64) -> u64 {
-        self.from + Dice(seed).next() % (self.to - self.from + 1)
+        self.from + Dice(seed).below(self.to - self.from + 1)
     }
 
     /// Cuts the power somewhere, by seed, and checks what is left; also whether the opening reported
@@ -96,7 +96,7 @@ impl Recorded {
         drop(queue);
         let events = second.position();
         drop(mounted);
-        let again = Dice(!seed).next() % (events + 1);
+        let again = Dice(!seed).below(events + 1);
         if again >= pushed {
             ledger.told_alone(id, offset.get());
         }
@@ -118,7 +118,7 @@ fn check(ledger: &Ledger, at: u64, mounted: &Mounted) -> Result<(Found, bool), S
 
 /// Records a workload, cuts the power so many times, and checks what is left each time.
 fn cut(kind: Kind, cuts: usize) {
-    let recorded = record(kind, Plants::default());
+    let recorded = record(kind);
     recorded.describe();
 
     let began = Instant::now();
@@ -142,7 +142,7 @@ fn cut(kind: Kind, cuts: usize) {
 }
 
 fn cut_twice(kind: Kind, cuts: usize) {
-    let recorded = record(kind, Plants::default());
+    let recorded = record(kind);
 
     let events: u64 = (0..cuts).map(|seed| recorded.cut_twice(seed as u64).unwrap()).sum();
 
@@ -166,9 +166,9 @@ fn a_power_cut_amid_the_recovery_from_a_power_cut_changes_nothing() {
 #[ignore = "needs root, loop devices and FUSE"]
 fn a_push_that_is_answered_before_its_sync_is_found_by_a_power_cut() {
     needs!(Kind::Ext4.tool());
-    let mut plants = Plants::default();
-    plants.answer_before_sync = true;
-    let recorded = record(Kind::Ext4, plants);
+    let planted = plant(Plant::AnswerBeforeSync);
+    let recorded = record(Kind::Ext4);
+    drop(planted);
 
     let found = (0..50).find_map(|seed| recorded.cut(seed).err());
 

@@ -83,7 +83,7 @@ fn full(kind: Kind) {
 
 /// Somebody else takes the room away at some moment, down to some number of bytes, and gives it back:
 /// several times, around random steps.
-fn level(mounted: &Mounted, seed: usize, levels: &mut BTreeSet<usize>) -> (usize, Found) {
+fn level(mounted: &Mounted, seed: usize, levels: &mut BTreeSet<u64>) -> (usize, Found) {
     let mut dice = Dice(seed as u64);
     let folder = mounted.path("jobs");
     let _ = std::fs::remove_dir_all(&folder);
@@ -95,10 +95,10 @@ fn level(mounted: &Mounted, seed: usize, levels: &mut BTreeSet<usize>) -> (usize
         }
         assert!(workload.errors.is_empty(), "{:?}", workload.errors);
         // Nothing, a block, and so on up to several segments and halves.
-        let most = [2, 20, 50, 200][dice.below(4)];
+        let most = [2, 20, 50, 200][dice.size(4)];
         let blocks = dice.below(most);
         levels.insert(blocks);
-        mounted.leave(blocks as u64 * 4096);
+        mounted.leave(blocks * 4096);
         for _ in 0..20 + dice.below(30) {
             workload.step();
             for error in workload.errors.drain(..) {

@@ -9,6 +9,8 @@ mod child;
 /// A power cut at any write below a real file system.
 mod cuts;
 /// Numbers from a seed.
+#[path = "../suite/dice.rs"]
+#[expect(dead_code, reason = "only the suite tries things so many times")]
 mod dice;
 /// A device that answers EIO below a real file system.
 mod failing;

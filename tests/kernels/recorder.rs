@@ -115,11 +115,11 @@ impl Record {
         let whole = match seed % 4 {
             0 => flushed,
             1 => cut,
-            2 => flushed + dice.below(cut - flushed + 1),
+            2 => flushed + dice.size((cut - flushed + 1) as u64),
             _ => flushed,
         };
         let mixed = seed % 4 >= 2;
-        let chance = [2, 4, 8][dice.below(3)];
+        let chance = [2, 4, 8][dice.size(3)];
         for (index, event) in events.iter().enumerate() {
             let Event::Write { at, bytes } = event else { continue };
             if index < whole {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use backlog::testing::Plants;
+use backlog::testing::{Plant, plant};
 use backlog::{Consumer, Durability, GroupOptions, Options, Queue};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -94,19 +94,14 @@ fn settle(consumer: &Consumer, most: usize) -> usize {
 }
 
 /// Three threads push, each until it has failed twice, and one acks.
-fn crowd(folder: &Path, plant: bool) {
-    let mut options = Options::new(folder).segment_bytes(32 << 10);
-    if plant {
-        let mut plants = Plants::default();
-        plants.answer_before_sync = true;
-        options = options.plants(plants);
-    }
-    let Some((queue, consumer)) = open(options) else { return };
+fn crowd(folder: &Path, too_early: bool) {
+    let Some((queue, consumer)) = open(Options::new(folder).segment_bytes(32 << 10)) else { return };
     let running = AtomicUsize::new(3);
     std::thread::scope(|scope| {
         for thread in 0..3 {
             let (queue, running) = (&queue, &running);
             scope.spawn(move || {
+                let _planted = too_early.then(|| plant(Plant::AnswerBeforeSync));
                 let mut failed = 0;
                 for number in 0..EACH {
                     let pushed = push(queue, thread * 1000 + number, 200 + number * 25);

@@ -100,7 +100,7 @@ impl<'a> Workload<'a> {
     pub(crate) fn push(&mut self, count: usize, durability: Durability) {
         let lengths = [20, 300, 3000, 9000];
         let ids = self.ledger.begin(count, self.now());
-        let payloads: Vec<_> = ids.clone().map(|id| payload(id, lengths[self.dice.below(4)])).collect();
+        let payloads: Vec<_> = ids.clone().map(|id| payload(id, lengths[self.dice.size(4)])).collect();
         let pushed = self.queue.with_durability(durability).push_batch(&payloads);
         let pushed = pushed.map(|offsets| offsets.map(|offset| offset.get()).collect());
         let now = self.now();
@@ -112,7 +112,7 @@ impl<'a> Workload<'a> {
     pub(crate) fn settle(&mut self, group: &str) {
         let found = self.queue.group(group);
         let Some(consumer) = self.noted(found).map(|group| group.consumer()) else { return };
-        let most = 1 + self.dice.below(6);
+        let most = 1 + self.dice.size(6);
         let received = consumer.recv_batch(most, Duration::ZERO);
         for job in self.noted(received).unwrap_or_default() {
             let id = number(job.payload()).expect("a payload that was pushed");

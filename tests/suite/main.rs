@@ -15,6 +15,8 @@ mod behaviour_settle;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
+/// What comes next, from a seed or from a fuzzer.
+mod choices;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
@@ -25,6 +27,8 @@ mod cli_look;
 mod cli_push;
 /// `work`: a command for each message.
 mod cli_work;
+/// What fuzzers were given, and what they found.
+mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
 /// The same on a disk that stays broken, or full.
@@ -40,6 +44,10 @@ mod evidence;
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What the fuzzers in `fuzz` do with their bytes.
+mod fuzzed;
+/// A folder whose files were changed.
+mod fuzzed_folder;
 /// One behaviour test, two disks.
 mod harness;
 /// A real process killed with SIGKILL on a real disk.

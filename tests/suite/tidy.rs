@@ -230,7 +230,7 @@ fn read(folder: &str, into: &mut Vec<Source>) {
 #[test]
 fn the_code_keeps_to_the_architecture() {
     let mut sources = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/fuzz_targets"] {
         read(folder, &mut sources);
     }
 
