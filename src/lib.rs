@@ -238,5 +238,5 @@ pub mod testing {
 
     pub use crate::clock::ManualClock;
     pub use crate::plant::{Plant, Planted, plant};
-    pub use crate::storage::sim::{Fault, SimDisk};
+    pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }

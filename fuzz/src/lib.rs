@@ -18,6 +18,9 @@ mod memory;
 #[path = "../../tests/suite/script.rs"]
 #[expect(dead_code, reason = "the tests look into a run, too")]
 mod script;
+#[path = "../../tests/suite/step.rs"]
+#[expect(dead_code, reason = "the tests know more steps")]
+mod step;
 
 /// Runs one input of a target.
 ///

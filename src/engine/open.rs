@@ -137,6 +137,11 @@ fn acquire(
     clock: &dyn Clock,
     settings: &Settings,
 ) -> Result<(Box<dyn Lock>, bool)> {
+    let network = storage.network();
+    let network = network.map_err(|error| Error::io("look at the file system of", storage.root(), error))?;
+    if let Some(kind) = network.filter(|_| !settings.network) {
+        return Err(Error::NetworkFileSystem { path: storage.root().to_path_buf(), kind });
+    }
     let present = has_manifest(storage)?;
     if !present {
         if !settings.create {

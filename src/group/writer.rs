@@ -87,7 +87,12 @@ impl Worker<Shared> for Writer {
         }
         let written = work.write.as_ref().map_or(Ok(()), |(at, bytes)| self.halves.write(*at, bytes));
         let synced = written.and_then(|()| if work.sync { self.halves.sync() } else { Ok(()) });
-        work.failed = synced.err();
+        work.failed = synced.err().map(|error| match error {
+            // Its entries are applied and not written: trying again would tell of another state. Only
+            // a file system that does not overwrite in place has no room here.
+            Error::Full { path, source } => Error::Poisoned { path, cause: source.to_string() },
+            other => other,
+        });
     }
 
     fn publish(&mut self, shared: &mut Shared, work: &mut Work, panicked: bool) {

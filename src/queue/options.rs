@@ -106,6 +106,15 @@ impl Options {
         self
     }
 
+    /// Sets whether the folder may be on a network file system (default: no). Locks and syncs promise
+    /// less there, and so does the queue: two machines may have it open at a time, and what a server
+    /// has told as synced may be gone with it.
+    #[must_use]
+    pub fn network_file_system(mut self, allowed: bool) -> Self {
+        self.settings.network = allowed;
+        self
+    }
+
     /// Uses a simulated disk in place of the folder.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
@@ -129,7 +138,7 @@ impl Options {
     /// # Errors
     /// [`Error::Invalid`] for an option that cannot be meant. [`Error::NotAQueue`] where there is no
     /// queue and none is to be created, or something else. [`Error::Locked`] when it is open
-    /// elsewhere. [`Error::Refused`] when a file is missing, foreign or too short, and
+    /// elsewhere. [`Error::NetworkFileSystem`] unless that is allowed. [`Error::Refused`] when a file is missing, foreign or too short, and
     /// [`Error::Version`] when a newer version wrote it: nothing was changed. [`Error::Full`],
     /// [`Error::Io`].
     pub fn open(self) -> Result<Queue> {

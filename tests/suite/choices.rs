@@ -3,7 +3,8 @@
 use backlog::testing::Fault;
 
 use crate::dice::Dice;
-use crate::script::{SPY, Setup, Step, Trouble};
+use crate::script::{SPY, Setup, Trouble};
+use crate::step::Step;
 
 /// Whatever numbers are drawn from.
 pub(crate) trait Choices {

@@ -8,7 +8,8 @@ use backlog::testing::bytes;
 use crate::choices::{Bytes, Choices, fault, setup, step};
 use crate::fuzzed_folder;
 use crate::ledger::{End, Verdict};
-use crate::script::{Run, Step, Trouble};
+use crate::script::{Run, Trouble};
+use crate::step::Step;
 
 /// A target: its name, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));

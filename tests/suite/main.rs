@@ -54,6 +54,8 @@ mod harness;
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// 34 faults at ten points each.
+mod matrix;
 /// A batch at a wrong place, a length without its checksum.
 mod misplaced;
 /// Planted bugs, which the crash tests find.
@@ -68,6 +70,8 @@ mod rust_text;
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.
 mod sequences;
+/// What a program does, one thing at a time.
+mod step;
 /// Several threads at once on a queue that ends, or fails, at any moment.
 mod threads;
 /// The architecture, as rules that are checked.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::choices::{fault, setup, step};
 use crate::dice::Dice;
 use crate::ledger::{End, Verdict};
-use crate::script::{Run, Step, Trouble};
+use crate::script::{Run, Trouble};
+use crate::step::Step;
 use crate::watch;
 
 fn run(seed: u64, trouble: impl FnOnce(&mut Dice) -> Trouble) -> Verdict {

@@ -9,73 +9,7 @@ use backlog::testing::{Fault, ManualClock, SimDisk};
 use backlog::{Delivery, Durability, Error, GroupOptions, Options, Queue, Start};
 
 use crate::ledger::{End, Found, Ledger, Verdict, payload};
-
-/// One thing that a program does with a queue. Whatever it takes comes from the oldest loans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Push {
-        synced: bool,
-        length: usize,
-    },
-    Batch {
-        synced: bool,
-        count: usize,
-        length: usize,
-    },
-    /// Pushes that are handed over and waited for together.
-    Deferred {
-        count: usize,
-        length: usize,
-    },
-    Receive {
-        group: &'static str,
-        count: usize,
-    },
-    Ack {
-        group: &'static str,
-        count: usize,
-    },
-    /// Acks every second of the loans, with one write.
-    AckAll {
-        group: &'static str,
-    },
-    Nack {
-        group: &'static str,
-    },
-    /// Receives one and nacks it with many words, so often: entries, for a half to be full.
-    Fill {
-        group: &'static str,
-        times: usize,
-    },
-    Reject {
-        group: &'static str,
-    },
-    Release {
-        group: &'static str,
-    },
-    /// Drops all loans.
-    Drop {
-        group: &'static str,
-    },
-    Create {
-        group: &'static str,
-        synced: bool,
-    },
-    Remove {
-        group: &'static str,
-    },
-    Sync,
-    Duties,
-    Advance {
-        seconds: u64,
-    },
-    /// Closes and opens.
-    Reopen,
-    Kill,
-    PowerCut {
-        seed: u64,
-    },
-}
+use crate::step::Step;
 
 /// On which disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,6 +47,8 @@ pub(crate) struct Run {
     pub(crate) failed: bool,
     /// What ends at the operations so far would leave, if the disk keeps that.
     pub(crate) ends: Vec<Left>,
+    /// What the last call that failed said.
+    pub(crate) error: Option<Error>,
 }
 
 /// What an end would have left, and what was known then.
@@ -151,6 +87,7 @@ impl Run {
             left: None,
             failed: false,
             ends: Vec::new(),
+            error: None,
         };
         run.arm();
         run
@@ -373,6 +310,9 @@ impl Run {
             && let Err(error) = result
         {
             eprintln!("operation {}: {error}", self.ops());
+        }
+        if let Err(error) = result {
+            self.error = Some(error.clone());
         }
         self.ledger.deaf = self.stopped();
         let asked_wrongly =

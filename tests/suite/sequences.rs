@@ -15,7 +15,8 @@ use backlog::testing::{Fault, Plant, plant};
 use crate::beginnings::{BEGINNINGS, Beginning, STEPS};
 use crate::dice::Dice;
 use crate::ledger::{End, Ledger, Verdict};
-use crate::script::{Left, Run, Step, Trouble};
+use crate::script::{Left, Run, Trouble};
+use crate::step::Step;
 use crate::watch;
 
 /// Steps, by their numbers in the alphabet.

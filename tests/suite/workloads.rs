@@ -1,6 +1,7 @@
 //! What do the crash tests do before the crash?
 
-use crate::script::{SPY, Setup, Step};
+use crate::script::{SPY, Setup};
+use crate::step::Step;
 
 /// A named run of steps.
 #[derive(Clone, Debug)]

@@ -8,13 +8,23 @@ use crate::workloads::{self, Workload};
 
 const PAGE: u64 = 4096;
 
-/// Crashes after an operation, opens (which makes good what the crash has left), and cuts the power
-/// again; then lets each copy of each thing go bad in turn. Returns how many states were checked.
+/// Crashes after an operation and lets each copy of each thing go bad in turn; the same once an
+/// opening has made good what the crash had left, and the power was cut again. Returns how many states
+/// were checked.
 pub(crate) fn wounded_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64> {
     let mut run = stopped_at(workload, op)?;
     run.close();
     let opened = run.disk.crash(seed);
     let options = run.options();
+    let mut states = 0;
+    // What was being written may be lost with its good copy; what was promised may not.
+    for (file, position) in copies(&opened) {
+        let bad = opened.crash(1);
+        bad.flip(&file, position * 8 + 3);
+        let verdict = run.ledger.check(&bad, &options, End::PowerCut);
+        verdict.map_err(|broken| format!("{file} bad at {position} before the opening: {broken}"))?;
+        states += 1;
+    }
     let queue = options.clone().sim_disk(&opened).threads(false).open();
     let queue = queue.map_err(|error| format!("P6: the opening failed: {error}"))?;
     // Without a close, which would write the slot anew.
@@ -22,7 +32,6 @@ pub(crate) fn wounded_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64
     drop(queue);
     let found = run.ledger.check(&left.crash(1), &options, End::PowerCut)?;
 
-    let mut states = 0;
     for (file, position) in copies(&left) {
         let bad = left.crash(1);
         bad.flip(&file, position * 8 + 3);
