@@ -11,7 +11,7 @@ use std::sync::{Condvar, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::offset::Offset;
-use crate::wake::Wake;
+use crate::wake::{Bell, Wake};
 
 /// The time, from outside.
 pub(crate) trait Clock: Debug + Send + Sync {
@@ -27,6 +27,9 @@ pub(crate) trait Clock: Debug + Send + Sync {
 
     /// Asks that `waker` is woken whenever this clock is moved by hand.
     fn on_advance(&self, waker: Weak<dyn Wake>);
+
+    /// Leaves others so much time. By a clock that is moved by hand it is over at once.
+    fn pause(&self, time: Duration);
 }
 
 /// Blocks on `condvar` until it is notified or `until` may have come (`None`: no deadline).
@@ -75,6 +78,10 @@ impl Clock for SystemClock {
     }
 
     fn on_advance(&self, _waker: Weak<dyn Wake>) {}
+
+    fn pause(&self, time: Duration) {
+        Bell::default().wait(0, Some(time));
+    }
 }
 
 /// A clock that stands still until it is told otherwise. Clones show the same time.
@@ -149,12 +156,13 @@ impl Clock for ManualClock {
     fn on_advance(&self, waker: Weak<dyn Wake>) {
         self.lock().wakers.push(waker);
     }
+
+    fn pause(&self, _time: Duration) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wake::Bell;
 
     #[test]
     fn advancing_a_manual_clock_wakes_who_waits_for_a_time() {

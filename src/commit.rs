@@ -200,13 +200,6 @@ impl<S, W: Worker<S>> Commit<S, W> {
         }
     }
 
-    /// Gives back a worker taken by [`Commit::retire`], and wakes everyone to look again.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn restore(&self, worker: W) {
-        self.lock().0.worker = Some(worker);
-        self.wake_all();
-    }
-
     /// Blocks until [`Commit::wake_changed`], or `until` may have come; may wake for nothing.
     pub(crate) fn wait_changed<'a>(
         &'a self,

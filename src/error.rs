@@ -92,6 +92,19 @@ pub enum Error {
         note: String,
     },
 
+    /// The folder is on a network file system, and that was not allowed. Nothing was changed.
+    #[error(
+        "{} is on a network file system ({kind}), where locks and syncs promise less than a queue needs; \
+         use a local disk, or allow it (network_file_system)",
+        path.display()
+    )]
+    NetworkFileSystem {
+        /// The queue's folder.
+        path: PathBuf,
+        /// Which one: "NFS".
+        kind: &'static str,
+    },
+
     /// There is no queue, and it was not to be created; or something else is there.
     #[error("no queue at {}: {found}", path.display())]
     NotAQueue {

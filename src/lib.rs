@@ -206,6 +206,7 @@ mod manifest;
 mod offset;
 mod offsets;
 mod options;
+mod plant;
 mod pool;
 mod queue;
 #[cfg(test)]
@@ -227,6 +228,15 @@ pub use queue::{Start, Stats, Ticket, inspect, verify};
 /// For the tests of programs that embed the queue.
 #[cfg(feature = "testing")]
 pub mod testing {
+    /// For fuzzers: what holds of every decoder, whatever the bytes, and how checksums are made right
+    /// over bytes that were changed.
+    pub mod bytes {
+        pub use crate::format::forge::{forge, forge_batch};
+        pub use crate::format::probe::{batch, manifest, segment_header};
+        pub use crate::group::probe::offsets;
+    }
+
     pub use crate::clock::ManualClock;
-    pub use crate::storage::sim::{Fault, Plants, SimDisk};
+    pub use crate::plant::{Plant, Planted, plant};
+    pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }

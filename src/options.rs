@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) threads: bool,
     /// Whether offset files may be mapped.
     pub(crate) mappings: bool,
+    /// Whether the folder may be on a network file system.
+    pub(crate) network: bool,
 }
 
 /// Bytes of the smallest segment, the one that a queue is born with.
@@ -41,6 +43,7 @@ impl Default for Settings {
             lock_timeout: Duration::ZERO,
             threads: true,
             mappings: true,
+            network: false,
         }
     }
 }

@@ -188,14 +188,14 @@ def slot(queue, position, data):
         segments.append(dict(row, rewritten=flags == 1))
     groups = []
     while names:
-        keys = ["incarnation", "generation", "settles_from"]
+        keys = ["incarnation", "generation", "settles_from", "mark"]
         row = {key: number(names, 8 * index, 8) for index, key in enumerate(keys)}
-        size = number(names, 24, 1)
-        name = names[25 : 25 + size].decode("utf-8", "replace")
-        if not is_group(name) or len(names) < 25 + size:
+        size = number(names, 32, 1)
+        name = names[33 : 33 + size].decode("utf-8", "replace")
+        if not is_group(name) or len(names) < 33 + size:
             raise Bad("damaged", "group name")
         groups.append(dict(name=name, **row))
-        names = names[25 + size :]
+        names = names[33 + size :]
     active = segments[-1]
     sound = (
         active["length"] == 0
@@ -213,6 +213,7 @@ def slot(queue, position, data):
         and active["base"] <= mark["next"] <= LIMIT
         and mark["reserved"] <= LIMIT
         and active["messages_before"] <= mark["messages"]
+        and all(row["mark"] % 32 == 0 for row in groups)
     )
     if not sound:
         raise Bad("damaged", "a slot contradicts itself")
@@ -625,11 +626,11 @@ def group(root, queue, row):
     for item in exceptions:
         say("exception", **item)
     say("policy", **policy)
-    entries(head, data)
+    entries(head, data, row["mark"] if generation == row["generation"] else 0)
 
 
-def entries(head, data):
-    position, bound, last, walking = head["entries"], 0, head["entries"], True
+def entries(head, data, bound):
+    position, last, walking = head["entries"], head["entries"], True
     while position + 32 <= len(data):
         found = entry(data, head["salt"], position)
         if found is None:

@@ -17,6 +17,7 @@ use crate::format::{PAGE_POSITION, names};
 use crate::log::make;
 use crate::manifest::Manifest;
 use crate::options::{FIRST_SEGMENT, Settings};
+use crate::plant::{Plant, unless};
 use crate::storage::{Entry, Kind, Storage};
 
 /// Makes the folder and takes nothing that is there for its own.
@@ -81,7 +82,8 @@ pub(super) fn create(storage: &Arc<dyn Storage>, clock: &dyn Clock, settings: &S
     let mut first = make::begin(&**storage, queue, 1, capacity, now)?;
     first.fill(&**storage, capacity)?;
     first.finish(&**storage)?;
-    storage.sync_dir("").map_err(|error| Error::io("sync the folder", &root, error))?;
+    unless(Plant::NoFolderSyncAtBirth, || storage.sync_dir(""))
+        .map_err(|error| Error::io("sync the folder", &root, error))?;
     let row = SegmentRow { number: 1, salt: first.salt, ..SegmentRow::default() };
     let log = LogMark { segment: 1, position: PAGE_POSITION, closed: true, ..LogMark::default() };
     let slot = Slot { sequence: 1, log, segments: vec![row], ..Slot::default() };

@@ -2,7 +2,7 @@
 //!
 //! 1. no new pushes; what tickets wait for is written and synced
 //! 2. each group: loans go back uncounted, its half is marked and synced
-//! 3. the manifest says "closed", with the groups' generations
+//! 3. the manifest says "closed", with the groups' generations and how far their entries reach
 //! 4. the lock is freed, though deliveries live
 //!
 //! Stopped anywhere before 3, the next opening finds the log not closed. A poisoned queue skips 3.
@@ -36,16 +36,16 @@ impl Engine {
         let written = self.write_what_waits();
         self.stop_committer();
         let mut groups = Ok(());
-        let mut generations = BTreeMap::new();
+        let mut marks = BTreeMap::new();
         for group in self.all_groups() {
             // An ack may be told to nobody before its message is durable: the log came first.
             groups = groups.and(group.stop(&Error::Closed));
-            generations.insert(group.name.clone(), group.look(|_, generation| generation));
+            marks.insert(group.name.clone(), group.durable());
         }
         self.spare.discard(&*self.storage);
         let writer = self.commit.retire(|_| false);
         let log = match writer {
-            Some(mut writer) => writer.close(&generations),
+            Some(mut writer) => writer.close(&marks),
             None => Ok(()),
         };
         // Closed, never unlocked: a forked child may share it.

@@ -14,6 +14,7 @@ use super::{Engine, lock};
 use crate::error::Result;
 use crate::log::roll;
 use crate::log::writer::{Waiting, Wish};
+use crate::plant::{Plant, planted};
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
@@ -90,7 +91,12 @@ impl Engine {
             due && !std::mem::replace(&mut idle.settled, due)
         };
         if due && self.log.failure().is_none() {
-            self.ask(Wish::Sync { mark: true })?;
+            if planted(Plant::SyncedByTwo) {
+                let past_the_writer = self.log.set().last().map(|active| active.open(&*self.storage));
+                let _ = past_the_writer.transpose()?.map(|file| file.sync());
+            } else {
+                self.ask(Wish::Sync { mark: true })?;
+            }
         }
         for group in self.all_groups() {
             if group.is_idle_for(IDLE) {

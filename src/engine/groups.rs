@@ -11,6 +11,7 @@ use crate::group::live::Live;
 use crate::group::state::{Now, State};
 use crate::log::reader::{Cursor, Step};
 use crate::offsets;
+use crate::plant::{Plant, planted};
 
 /// Where a new group starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,7 @@ impl Engine {
             incarnation,
             generation: 1,
             settles_from: self.log.set().last().map_or(0, |segment| segment.number),
+            mark: 0,
         };
         // Before the manifest names it: behind that nothing may fail any more, or there would be a
         // group although its maker was told that there is none.
@@ -95,7 +97,7 @@ impl Engine {
             &self.settings,
             &row,
             state,
-            loaded.halves,
+            (loaded.halves, loaded.end),
             self.holder,
         )?;
         self.manifest.update(|slot| slot.groups.push(row.clone()))?;
@@ -135,6 +137,9 @@ impl Engine {
                 return Err(error);
             }
         };
+        if planted(Plant::RemovedBeforeSlot) {
+            offsets::remove(&self.storage, name)?;
+        }
         self.manifest.update(|slot| slot.groups.retain(|row| row.name != name))?;
         {
             let mut groups = self.groups();
@@ -166,7 +171,7 @@ impl Engine {
             From::Offset(offset) => Ok(at(offset, self.messages_before(offset)?)),
             From::Undone => {
                 let floors = self.all_groups();
-                let least = floors.iter().map(|group| group.look(|state, _| state.stats().floor)).min();
+                let least = floors.iter().map(|group| group.look(|state| state.stats().floor)).min();
                 match least {
                     Some(floor) if floor > first => Ok(at(floor, self.messages_before(floor)?)),
                     _ => Ok(at(first, before)),

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use super::open::leftovers;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
 use crate::group::state::{Counts, Now, State};
-use crate::inspect::{self, Finding, FindingKind, LOOKS, PAUSES, Progress, pause};
+use crate::inspect::{self, Finding, FindingKind, LOOKS, PAUSES, Progress};
 use crate::manifest::{self, Found};
 use crate::offsets::{self, Looked};
 use crate::storage::Storage;
@@ -43,11 +44,11 @@ pub(crate) struct GroupSeen {
 /// When there is no queue, or its manifest or active segment cannot be read.
 pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen> {
     let now = Now { mono: clock.now(), wall: clock.wall() };
-    let groups = look_at_groups(storage)?
+    let groups = look_at_groups(storage, clock)?
         .into_iter()
         .map(|(name, looked)| (name, looked.map(|looked| seen(&looked, now))))
         .collect();
-    let (found, verdict) = inspect::tail(storage)?;
+    let (found, verdict) = inspect::tail(storage, clock)?;
     Ok(Seen {
         queue: found.queue,
         created: found.created,
@@ -64,10 +65,14 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
 ///
 /// # Errors
 /// When there is no queue, or no manifest to go by.
-pub(crate) fn verify(storage: &Arc<dyn Storage>, to: &mut dyn FnMut(Progress)) -> Result<Vec<Finding>> {
+pub(crate) fn verify(
+    storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
+    to: &mut dyn FnMut(Progress),
+) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut heads = Vec::new();
-    for (name, looked) in look_at_groups(storage)? {
+    for (name, looked) in look_at_groups(storage, clock)? {
         let path = storage.root().join(names::group(&name));
         match looked {
             Err(error) => findings.push(Finding::of(error)?),
@@ -84,7 +89,8 @@ pub(crate) fn verify(storage: &Arc<dyn Storage>, to: &mut dyn FnMut(Progress)) -
             }
         }
     }
-    let verdict = inspect::verify_log(storage, to, &mut findings)?;
+    findings.extend(unnamed(storage)?);
+    let verdict = inspect::verify_log(storage, clock, to, &mut findings)?;
     for (path, head) in heads {
         if let Some(next) = verdict.as_ref().map(|verdict| verdict.next).filter(|&next| head > next) {
             let what = format!("the group has come to offset {head}, and the log ends at {next}");
@@ -92,6 +98,21 @@ pub(crate) fn verify(storage: &Arc<dyn Storage>, to: &mut dyn FnMut(Progress)) -
         }
     }
     Ok(findings)
+}
+
+/// Looks for what the manifest should name: an opening refuses rather than sweep that.
+fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
+    let mut found = manifest::look(storage)?;
+    for _ in 1..LOOKS {
+        let Err(error) = leftovers(storage, &found) else { return Ok(None) };
+        let after = manifest::look(storage)?;
+        if after.slot.sequence == found.slot.sequence {
+            return Finding::of(error).map(Some);
+        }
+        // A roll: the slot names a segment before it holds anything.
+        found = after;
+    }
+    Ok(None)
 }
 
 fn seen(looked: &Looked, now: Now) -> GroupSeen {
@@ -106,12 +127,12 @@ fn seen(looked: &Looked, now: Now) -> GroupSeen {
 }
 
 /// Reads all groups; what is wrong with one is its own answer.
-fn look_at_groups(storage: &Arc<dyn Storage>) -> Result<Vec<(String, Result<Looked>)>> {
+fn look_at_groups(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Vec<(String, Result<Looked>)>> {
     let mut found = manifest::look(storage)?;
     let mut groups = Vec::new();
     for row in std::mem::take(&mut found.slot.groups) {
         let name = row.name.clone();
-        if let Some(looked) = look_at(storage, &mut found, row)? {
+        if let Some(looked) = look_at(storage, clock, &mut found, row)? {
             groups.push((name, looked));
         }
     }
@@ -122,6 +143,7 @@ fn look_at_groups(storage: &Arc<dyn Storage>) -> Result<Vec<(String, Result<Look
 /// meanwhile.
 fn look_at(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     found: &mut Found,
     mut row: GroupRow,
 ) -> Result<Option<Result<Looked>>> {
@@ -148,7 +170,7 @@ fn look_at(
             return Err(error);
         }
         if let Some(time) = left {
-            pause(time);
+            clock.pause(time);
         }
         row = now.clone();
         before = Some(looked);

@@ -91,15 +91,6 @@ impl Drop for Handle {
 }
 
 impl Engine {
-    /// Switches test-only bugs on.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn plant(&self, plants: crate::storage::sim::Plants) {
-        if let Some(mut writer) = self.commit.retire(|_| false) {
-            writer.plants = plants;
-            self.commit.restore(writer);
-        }
-    }
-
     /// Returns how long the caller's waits may last: the moment when `wait` from now is over.
     pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
         self.clock.now().checked_add(wait)

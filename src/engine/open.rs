@@ -14,7 +14,7 @@ use super::{Engine, Groups, Mutex, OnceLock, birth, duties};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, LogMark, SegmentRow, Slot};
+use crate::format::manifest::{GroupRow, LogMark, SegmentRow};
 use crate::format::{PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
 use crate::group::state::{Now, State};
@@ -25,7 +25,9 @@ use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
 use crate::log::{Active, Checked, End, Log, Segment};
 use crate::manifest::{self, Found};
 use crate::offset::Offset;
+use crate::offsets::Surveyed;
 use crate::options::Settings;
+use crate::plant::{Plant, planted, unless};
 use crate::storage::{Access, Kind, Lock, Storage, read_up_to};
 use crate::wake::{Bell, Wake};
 use crate::{log, offsets};
@@ -51,10 +53,13 @@ impl Engine {
         let (row, checked) = check_segments(&storage, &found)?;
         let leftovers = leftovers(&storage, &found)?;
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
+        let surveyed = survey_groups(&storage, &found)?;
+        // Nothing refuses any more, and nothing was changed. From here on things are acted on.
+        manifest.make_good(&found)?;
         let log = Arc::new(opened);
         let manifest = Arc::new(manifest);
         let holder = draw_holder(&*storage)?;
-        let loaded = load_groups(&log, &clock, &settings, &found.slot, &verdict, holder, &mut report)?;
+        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, holder, &mut report)?;
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
@@ -132,6 +137,11 @@ fn acquire(
     clock: &dyn Clock,
     settings: &Settings,
 ) -> Result<(Box<dyn Lock>, bool)> {
+    let network = storage.network();
+    let network = network.map_err(|error| Error::io("look at the file system of", storage.root(), error))?;
+    if let Some(kind) = network.filter(|_| !settings.network) {
+        return Err(Error::NetworkFileSystem { path: storage.root().to_path_buf(), kind });
+    }
     let present = has_manifest(storage)?;
     if !present {
         if !settings.create {
@@ -212,7 +222,7 @@ fn no_segments(storage: &Arc<dyn Storage>) -> Error {
 
 /// Files of ours that the manifest does not name.
 #[derive(Debug, Default)]
-struct Leftovers {
+pub(super) struct Leftovers {
     files: Vec<String>,
     groups: Vec<String>,
     /// The highest segment number that any file has.
@@ -221,7 +231,7 @@ struct Leftovers {
 
 /// Lists what the manifest does not name, and refuses where that holds messages: then the slot that
 /// named it has gone bad, and removing the file would lose them.
-fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
+pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
     let mut left = Leftovers::default();
     let list = |folder: &str| match storage.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -293,25 +303,18 @@ fn find_end(
     let mark = found.slot.log;
     let failed = |error| Error::io("read", storage.root().join(names::segment(row.number)), error);
     let mut start = Start { mark, about: row.about, salt: row.salt, capacity: checked.capacity };
-    let at_mark = Verdict {
-        position: mark.position,
-        next: mark.next,
-        messages: mark.messages,
-        about: row.about,
-        bound: mark.position,
-        ..Verdict::default()
-    };
-    report.clean = mark.closed && !goes_on_at(checked, &start).map_err(failed)?;
+    report.clean = mark.closed && !recovery::goes_on(&checked.file, &start).map_err(failed)?;
     report.older_manifest = mark.closed && !report.clean;
     if report.older_manifest {
         // Its reserve is as old as itself, and says nothing about the batches behind it.
         start.mark.reserved = Offset::LIMIT - 1;
     }
     let verdict = if report.clean {
-        at_mark
+        Verdict::at_mark(&start)
     } else {
         // After a failed write-back the cache shows what the disk does not have.
-        checked.file.sync().and_then(|()| checked.file.drop_cache()).map_err(failed)?;
+        unless(Plant::CachedLog, || checked.file.sync().and_then(|()| checked.file.drop_cache()))
+            .map_err(failed)?;
         recovery::walk(&checked.file, &start).map_err(failed)?
     };
     let path = storage.root().join(names::segment(row.number));
@@ -336,6 +339,9 @@ fn find_end(
 
 /// Returns the next offset to give: beyond every one that anybody can have been told.
 fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
+    if planted(Plant::BaseWithinReserve) {
+        return verdict.next;
+    }
     let told = verdict.next.max(slot.reserved);
     if report.clean {
         slot.next
@@ -347,46 +353,41 @@ fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
     }
 }
 
-/// Tells whether a valid batch stands where a closed log should end.
-fn goes_on_at(checked: &Checked, start: &Start) -> std::io::Result<bool> {
-    let expected = log::scan::Expected {
-        salt: start.salt,
-        base: start.mark.next,
-        reserved: Offset::LIMIT,
-        limit: start.capacity,
+/// Reads the files of all groups; damage refuses that group only.
+fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(GroupRow, Result<Surveyed>)>> {
+    let survey = |row: &GroupRow| match offsets::survey(storage, found.queue, row) {
+        Err(error) if !matches!(error, Error::Damaged { .. }) => Err(error),
+        surveyed => Ok((row.clone(), surveyed)),
     };
-    let mut window = log::scan::Window::new(checked.file.clone());
-    let here = log::scan::look(&mut window, start.mark.position, &expected)?;
-    Ok(matches!(here, log::scan::Here::Good(_)))
+    found.slot.groups.iter().map(survey).collect()
 }
 
 fn load_groups(
     log: &Arc<Log>,
     clock: &Arc<dyn Clock>,
     settings: &Settings,
-    slot: &Slot,
+    surveyed: Vec<(GroupRow, Result<Surveyed>)>,
     verdict: &Verdict,
     holder: u32,
     report: &mut Recovery,
 ) -> Result<Groups> {
     let mut groups = Groups::default();
-    for row in &slot.groups {
-        let loaded = match offsets::load(&log.storage, log.queue, row) {
-            Ok(loaded) => loaded,
-            Err(error @ Error::Damaged { .. }) => {
+    for (row, surveyed) in surveyed {
+        let loaded = match surveyed {
+            Ok(surveyed) => surveyed.make_good()?,
+            Err(error) => {
                 report.refused_groups.push((row.name.clone(), error.clone()));
-                groups.refused.insert(row.name.clone(), error);
+                groups.refused.insert(row.name, error);
                 continue;
             }
-            Err(error) => return Err(error),
         };
         report.torn_entries += loaded.torn;
         report.mended |= loaded.wounded;
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
-        settle_the_past(&mut state, row, verdict, now, report);
-        let live = open_group(log, clock, settings, row, state, loaded.halves, holder)?;
-        groups.open.insert(row.name.clone(), live);
+        settle_the_past(&mut state, &row, verdict, now, report);
+        let live = open_group(log, clock, settings, &row, state, (loaded.halves, loaded.end), holder)?;
+        groups.open.insert(row.name, live);
     }
     Ok(groups)
 }
@@ -412,14 +413,15 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
     }
 }
 
-/// Puts a group together that was loaded or has just been made.
+/// Puts a group together that was loaded or has just been made, with its files and the position up
+/// to which they are durable.
 pub(super) fn open_group(
     log: &Arc<Log>,
     clock: &Arc<dyn Clock>,
     settings: &Settings,
     row: &GroupRow,
     mut state: State,
-    halves: offsets::Halves,
+    (halves, durable): (offsets::Halves, u64),
     holder: u32,
 ) -> Result<Arc<Live>> {
     let mut holder = holder;
@@ -435,6 +437,7 @@ pub(super) fn open_group(
         clock.clone(),
         state,
         halves,
+        durable,
         synced,
         settings.mappings,
     );

@@ -11,6 +11,7 @@ use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::Offsets;
 use crate::options::Durability;
+use crate::plant::{Plant, planted};
 use crate::wake::Wake;
 
 /// A push that was handed over and may not be answered yet.
@@ -88,11 +89,16 @@ impl Engine {
     /// When the disk refuses: the queue is poisoned.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_open()?;
-        self.ask(Wish::Sync { mark: false })?;
-        for group in self.all_groups() {
-            group.sync_lazily()?;
+        if planted(Plant::AckBeforeMessage) {
+            self.sync_groups()?;
         }
-        Ok(())
+        // Before the acks, which are never to know of a message that the log does not have.
+        self.ask(Wish::Sync { mark: false })?;
+        self.sync_groups()
+    }
+
+    fn sync_groups(&self) -> Result<()> {
+        self.all_groups().iter().try_for_each(|group| group.sync_lazily())
     }
 
     /// Adds a wish, and leads or follows until it is answered.

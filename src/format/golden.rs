@@ -75,6 +75,12 @@ fn batches() -> [Vec<(u64, Encoded)>; 2] {
     ]
 }
 
+/// Where the entries end of the half that holds.
+fn entries_end() -> u64 {
+    let slots: usize = entries(1).iter().map(Entry::slots).sum();
+    8192 + slots as u64 * 32
+}
+
 /// A segment file, and the position behind its last batch.
 fn segment(which: usize, batches: Vec<(u64, Encoded)>) -> (Vec<u8>, u64) {
     let number = which as u64 + 1;
@@ -91,7 +97,7 @@ fn segment(which: usize, batches: Vec<(u64, Encoded)>) -> (Vec<u8>, u64) {
     (bytes, end)
 }
 
-fn slots(ends: [u64; 2]) -> [Slot; 2] {
+fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
     let row = |number: u64, base, messages_before, length, about| SegmentRow {
         number,
         base,
@@ -109,6 +115,7 @@ fn slots(ends: [u64; 2]) -> [Slot; 2] {
         incarnation: INCARNATION,
         generation,
         settles_from: 2,
+        mark,
     };
     let older = Slot {
         sequence: 6,
@@ -257,7 +264,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     let (first, first_end) = segment(0, first);
     let (second, second_end) = segment(1, second);
     vec![
-        (names::MANIFEST.to_owned(), manifest(&slots([first_end, second_end]))),
+        (names::MANIFEST.to_owned(), manifest(&slots([first_end, second_end], entries_end()))),
         (names::segment(1), first),
         (names::segment(2), second),
         (names::half("mailer", 0), half(0)),
@@ -289,7 +296,8 @@ fn crashed_files() -> Vec<(String, Vec<u8>)> {
         bytes[bad] ^= 1;
     }
     bytes.resize(usize::try_from(CAPACITY).unwrap(), 0);
-    let [older, mut newer] = slots([first_end, mark]);
+    // What the manifest tells of the group's half ends before the bad entry.
+    let [older, mut newer] = slots([first_end, mark], 8192 + 64);
     newer.log = LogMark { next: 4098, messages: 9, closed: false, ..newer.log };
     let mut manifest = manifest(&[older, newer]);
     manifest[PAGE + 2 * 512 + 20] ^= 1;
@@ -342,7 +350,8 @@ fn the_golden_manifest_reads_as_what_was_written() {
 
     assert_eq!(page.header, header(0, Fields::Manifest { slot: SLOT_BYTES }));
     assert!(!page.wounded);
-    let [older, newer] = slots([segment(0, batches()[0].split_off(0)).1, read[2].log.position]);
+    let [older, newer] =
+        slots([segment(0, batches()[0].split_off(0)).1, read[2].log.position], entries_end());
     assert_eq!(read, [older.clone(), older, newer.clone(), newer]);
 }
 

@@ -15,7 +15,8 @@
 //!              it · u64 length (0: active) · u64 first and u64 last time · u64 union of attribute
 //!              tags · u32 salt · u32 flags (1: rewritten)
 //!   section 3, groups: u64 incarnation · u64 generation · u64 oldest segment with settles that are
-//!              not in its synced file · u8 length of the name, the name
+//!              not in its synced file · u64 durable mark in the half of that generation, 0: untold
+//!              · u8 length of the name, the name
 //! ```
 //!
 //! Of the active segment, times and tags are those up to the mark in section 1.
@@ -24,12 +25,13 @@ use std::collections::BTreeSet;
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{Malformed, PAGE_POSITION, is_zero, names, section, seeded, u32_at, u64_at};
+use super::{Malformed, PAGE_POSITION, entry, is_zero, names, section, seeded, u32_at, u64_at};
 use crate::offset::Offset;
 
 const SLOT_HEADER: usize = 16;
 const LOG_BYTES: usize = 48;
 const SEGMENT_BYTES: usize = 64;
+const GROUP_BYTES: usize = 32;
 const LOG_TAG: u32 = 1;
 const SEGMENTS_TAG: u32 = 2;
 const GROUPS_TAG: u32 = 3;
@@ -105,6 +107,9 @@ pub(crate) struct GroupRow {
     /// The newest generation whose switch was complete when this was written.
     pub(crate) generation: u64,
     pub(crate) settles_from: u64,
+    /// A position in the half of that generation, and of no other: the entries before it were known
+    /// durable when this was written. 0 where nobody has told yet.
+    pub(crate) mark: u64,
 }
 
 /// Returns where a copy (0 or 1) of the slot for a sequence lies.
@@ -197,6 +202,7 @@ impl Slot {
             && self.segments.windows(2).all(grows)
             && all_differ(self.segments.iter().map(|row| row.number))
             && all_differ(self.groups.iter().map(|row| &row.name))
+            && self.groups.iter().all(|row| row.mark.is_multiple_of(entry::SLOT_BYTES))
             && self.log.segment == active.number
             && self.log.position >= PAGE_POSITION
             && self.log.position.is_multiple_of(super::ALIGNMENT)
@@ -277,8 +283,9 @@ fn decode_segments(body: &[u8]) -> Option<Vec<SegmentRow>> {
 }
 
 fn encode_group(row: &GroupRow) -> Vec<u8> {
-    let mut out = vec![0; 24];
-    LittleEndian::write_u64_into(&[row.incarnation, row.generation, row.settles_from], &mut out);
+    let mut out = vec![0; GROUP_BYTES];
+    let words = [row.incarnation, row.generation, row.settles_from, row.mark];
+    LittleEndian::write_u64_into(&words, &mut out);
     out.push(u8::try_from(row.name.len()).expect("a group's name has 64 bytes at most"));
     out.extend_from_slice(row.name.as_bytes());
     out
@@ -287,8 +294,8 @@ fn encode_group(row: &GroupRow) -> Vec<u8> {
 fn decode_groups(mut body: &[u8]) -> Option<Vec<GroupRow>> {
     let mut groups = Vec::new();
     while !body.is_empty() {
-        let length = usize::from(*body.get(24)?);
-        let name = std::str::from_utf8(body.get(25..25 + length)?).ok()?;
+        let end = GROUP_BYTES + 1 + usize::from(*body.get(GROUP_BYTES)?);
+        let name = std::str::from_utf8(body.get(GROUP_BYTES + 1..end)?).ok()?;
         if !names::is_group(name) {
             return None;
         }
@@ -297,8 +304,9 @@ fn decode_groups(mut body: &[u8]) -> Option<Vec<GroupRow>> {
             incarnation: u64_at(body, 0),
             generation: u64_at(body, 8),
             settles_from: u64_at(body, 16),
+            mark: u64_at(body, 24),
         });
-        body = &body[25 + length..];
+        body = &body[end..];
     }
     Some(groups)
 }

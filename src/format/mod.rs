@@ -11,13 +11,19 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::plant::{Plant, planted};
+
 pub(crate) mod batch;
 pub(crate) mod entry;
+#[cfg(feature = "testing")]
+pub(crate) mod forge;
 #[cfg(test)]
 mod golden;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod section;
 pub(crate) mod snapshot;
@@ -63,7 +69,9 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
 pub(crate) fn seeded(salt: u32, position: u64, bytes: &[u8]) -> u32 {
     let mut seed = [0; 12];
     LittleEndian::write_u32(&mut seed[..4], salt);
-    LittleEndian::write_u64(&mut seed[4..], position);
+    if !planted(Plant::PositionLeftOut) {
+        LittleEndian::write_u64(&mut seed[4..], position);
+    }
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&seed);
     hasher.update(bytes);

@@ -178,7 +178,13 @@ fn two_headers_that_differ_are_damage_and_in_a_half_a_switch_cut_short() {
 
 fn slot() -> Slot {
     let row = |number, base, length| SegmentRow { number, base, length, ..SegmentRow::default() };
-    let group = |name: &str| GroupRow { name: name.into(), incarnation: 1, generation: 1, settles_from: 2 };
+    let group = |name: &str| GroupRow {
+        name: name.into(),
+        incarnation: 1,
+        generation: 1,
+        settles_from: 2,
+        mark: 8192,
+    };
     Slot {
         sequence: 9,
         log: LogMark { segment: 2, position: 4096, next: 50, messages: 50, reserved: 100, closed: false },

@@ -85,6 +85,9 @@ pub(crate) struct Shared {
     pub(super) unsaved_holder: bool,
     /// The newest generation whose switch is complete.
     pub(super) generation: u64,
+    /// A position in the half of that generation: a sync that has returned made all before it
+    /// durable.
+    pub(super) durable: u64,
     /// Threads that wait in `receive`, and those that wait for the group to have no loans.
     pub(super) sleepers: u32,
     pub(super) watchers: u32,
@@ -139,6 +142,7 @@ impl Live {
         clock: Arc<dyn Clock>,
         state: State,
         halves: Halves,
+        durable: u64,
         synced: bool,
         mappings: bool,
     ) -> Arc<Self> {
@@ -165,6 +169,7 @@ impl Live {
             least_bytes,
             unsaved_holder: false,
             generation,
+            durable,
             sleepers: 0,
             watchers: 0,
             reports: VecDeque::new(),
@@ -377,10 +382,16 @@ impl Live {
         self.mark()
     }
 
-    /// Returns what the state counts, and the generation that the manifest may name.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&State, u64) -> R) -> R {
+    /// Returns what the state counts.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.commit.lock().state)
+    }
+
+    /// Returns how far the files are durable, as the manifest may tell it: the generation of the half
+    /// that holds, and a position in it.
+    pub(crate) fn durable(&self) -> (u64, u64) {
         let guard = self.commit.lock();
-        look(&guard.state, guard.generation)
+        (guard.generation, guard.durable)
     }
 }
 

@@ -16,6 +16,8 @@
 pub(crate) mod decide;
 mod exceptions;
 pub(crate) mod live;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 mod ranges;
 pub(crate) mod receive;
 pub(crate) mod settle;

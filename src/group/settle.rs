@@ -6,6 +6,7 @@ use super::live::Live;
 use crate::error::{Error, Result};
 use crate::format::entry::SLOT_BYTES;
 use crate::offset::Offset;
+use crate::plant::{Plant, planted};
 
 /// A loan to be settled: its message and its delivery number.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ impl Live {
         if guard.watchers > 0 || (guard.sleepers > 0 && guard.state.has_lonely()) {
             self.commit.wake_changed();
         }
-        self.settle_down(guard, self.synced)
+        self.settle_down(guard, self.synced && !planted(Plant::AckBeforeSync))
     }
 
     /// Marks messages as done, in one group of entries; the answers are in their order.

@@ -11,6 +11,7 @@ use crate::commit::Worker;
 use crate::error::Error;
 use crate::format::snapshot::Snapshot;
 use crate::offsets::{Halves, SwitchFailed, Track};
+use crate::plant::{Plant, planted};
 
 /// The files, in the hands of whoever leads.
 #[derive(Debug)]
@@ -86,7 +87,12 @@ impl Worker<Shared> for Writer {
         }
         let written = work.write.as_ref().map_or(Ok(()), |(at, bytes)| self.halves.write(*at, bytes));
         let synced = written.and_then(|()| if work.sync { self.halves.sync() } else { Ok(()) });
-        work.failed = synced.err();
+        work.failed = synced.err().map(|error| match error {
+            // Its entries are applied and not written: trying again would tell of another state. Only
+            // a file system that does not overwrite in place has no room here.
+            Error::Full { path, source } => Error::Poisoned { path, cause: source.to_string() },
+            other => other,
+        });
     }
 
     fn publish(&mut self, shared: &mut Shared, work: &mut Work, panicked: bool) {
@@ -108,6 +114,8 @@ impl Worker<Shared> for Writer {
                 shared.room = (shared.room * 2).min(MOST_ROOM);
                 shared.least_bytes = self.halves.least_bytes();
                 shared.generation = self.halves.generation();
+                // The new half is durable, and has no entry yet.
+                shared.durable = work.track.as_ref().map_or(0, Track::position);
             }
             shared.switch_refused = refused;
             shared.track = work.track.take();
@@ -119,7 +127,10 @@ impl Worker<Shared> for Writer {
         shared.written = shared.written.max(work.upto);
         if work.sync {
             shared.synced = work.upto;
+        }
+        if work.sync || planted(Plant::OwnMarkBeforeSync) {
             shared.mark_due = Some(work.position);
+            shared.durable = work.position;
         }
     }
 

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::format::manifest::{LogMark, SegmentRow};
-use crate::log::recovery::{Start, Verdict, walk};
+use crate::log::recovery::{self, Start, Verdict, walk};
 use crate::log::{self, Checked, scan};
 use crate::manifest::{self, Found};
 use crate::offset::Offset;
 use crate::storage::{Access, Storage};
-use crate::wake::Bell;
 
 mod finding;
 mod segment;
@@ -30,19 +30,14 @@ pub(crate) const LOOKS: usize = 100;
 pub(crate) const PAUSES: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250)];
 
-/// Leaves an owner time to end what it is doing.
-pub(crate) fn pause(time: Duration) {
-    Bell::default().wait(0, Some(time));
-}
-
 /// Reads the manifest, and finds where the log ends.
 ///
 /// # Errors
 /// As [`manifest::look`], and what is wrong with the active segment.
-pub(crate) fn tail(storage: &Arc<dyn Storage>) -> Result<(Found, Verdict)> {
+pub(crate) fn tail(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<(Found, Verdict)> {
     let mut found = manifest::look(storage)?;
     for _ in 1..LOOKS {
-        let ended = end(storage, &found);
+        let ended = end(storage, clock, &found);
         let after = manifest::look(storage)?;
         if after.slot.sequence == found.slot.sequence {
             return ended.map(|verdict| (found, verdict));
@@ -50,42 +45,48 @@ pub(crate) fn tail(storage: &Arc<dyn Storage>) -> Result<(Found, Verdict)> {
         // A roll: what was active is sealed now, or even gone.
         found = after;
     }
-    let verdict = end(storage, &found)?;
+    let verdict = end(storage, clock, &found)?;
     Ok((found, verdict))
 }
 
 /// Finds where the log ends that a manifest describes.
-fn end(storage: &Arc<dyn Storage>, found: &Found) -> Result<Verdict> {
+fn end(storage: &Arc<dyn Storage>, clock: &dyn Clock, found: &Found) -> Result<Verdict> {
     let mark = found.slot.log;
     let Some(row) = found.slot.segments.last().filter(|_| !mark.closed) else {
         let LogMark { position, next, messages, .. } = mark;
         return Ok(Verdict { position, next, messages, ..Verdict::default() });
     };
     let checked = log::check(&**storage, found.queue, row, Access::Read)?;
-    walk_active(storage, found, row, &checked)
+    walk_active(storage, clock, found, row, &checked)
 }
 
 /// Walks the active segment from the manifest's mark to the end, and calls damaged or torn only
 /// what stays so.
 fn walk_active(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     found: &Found,
     row: &SegmentRow,
     checked: &Checked,
 ) -> Result<Verdict> {
     let mut start =
         Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
+    let path = || storage.root().join(crate::format::names::segment(row.number));
     if start.mark.closed {
-        // Where something lies behind a clean end, the manifest is an older one, as is its reserve.
+        if !scan::read_error(path(), recovery::goes_on(&checked.file, &start))? {
+            // Whatever lies there is left from before: nothing was under way when it was closed.
+            return Ok(Verdict::at_mark(&start));
+        }
+        // Where a batch lies behind a clean end, the manifest is an older one, as is its reserve.
         start.mark.reserved = Offset::LIMIT - 1;
     }
-    let path = || storage.root().join(crate::format::names::segment(row.number));
     let mut verdict = scan::read_error(path(), walk(&checked.file, &start))?;
     for time in PAUSES {
         if verdict.damages.is_empty() && verdict.torn.is_none() {
             break;
         }
-        pause(time);
+        // An owner ends what it is doing.
+        clock.pause(time);
         let mut again = scan::read_error(path(), walk(&checked.file, &start))?;
         let before = |position: u64| verdict.damages.iter().any(|damage| damage.position == position);
         again.damages.retain(|damage| before(damage.position));

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Finding, FindingKind, LOOKS, PAUSES, Progress, pause, walk_active};
+use super::{Finding, FindingKind, LOOKS, PAUSES, Progress, walk_active};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::batch::{self, BatchHeader};
 use crate::format::manifest::SegmentRow;
@@ -52,12 +53,13 @@ struct Told<'a> {
 /// When there is no manifest to go by.
 pub(crate) fn verify_log(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     to: &mut dyn FnMut(Progress),
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Verdict>> {
-    let found = steady(storage)?;
+    let found = steady(storage, clock)?;
     let path = storage.root().join(names::MANIFEST);
-    if found.wounded {
+    if found.wounded || found.behind {
         let what = "one of two copies is bad; the next opening makes it good";
         findings.push(Finding::new(FindingKind::Wounded, path.clone(), what));
     }
@@ -71,7 +73,7 @@ pub(crate) fn verify_log(
     let mut last = None;
     for row in rows {
         let start = told.progress.done;
-        let (here, verdict) = verify_row(storage, &found, row, &mut told)?;
+        let (here, verdict) = verify_row(storage, clock, &found, row, &mut told)?;
         told.progress.done = start + if row.length == 0 { found.slot.log.position } else { row.length };
         (told.to)(told.progress);
         findings.extend(here);
@@ -81,13 +83,13 @@ pub(crate) fn verify_log(
 }
 
 /// Reads the manifest, and believes what is bad in it only if it stays so.
-fn steady(storage: &Arc<dyn Storage>) -> Result<Found> {
+fn steady(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Found> {
     let mut found = manifest::look(storage);
     for time in PAUSES {
-        if found.as_ref().is_ok_and(|found| !found.wounded && !found.one_slot) {
+        if found.as_ref().is_ok_and(|found| !found.wounded && !found.behind && !found.one_slot) {
             break;
         }
-        pause(time);
+        clock.pause(time);
         found = manifest::look(storage);
     }
     found
@@ -96,11 +98,12 @@ fn steady(storage: &Arc<dyn Storage>) -> Result<Found> {
 /// Checks one segment, and once more if something is found and the manifest has moved on.
 fn verify_row(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     found: &Found,
     row: &SegmentRow,
     told: &mut Told<'_>,
 ) -> Result<(Vec<Finding>, Option<Verdict>)> {
-    let mut checked = verify_once(storage, found, row, told)?;
+    let mut checked = verify_once(storage, clock, found, row, told)?;
     let mut sequence = found.slot.sequence;
     for _ in 1..LOOKS {
         if checked.0.is_empty() {
@@ -115,7 +118,7 @@ fn verify_row(
             // Done in every group and given up meanwhile: nothing in it is promised any more.
             return Ok((Vec::new(), None));
         };
-        checked = verify_once(storage, &after, row, told)?;
+        checked = verify_once(storage, clock, &after, row, told)?;
         sequence = after.slot.sequence;
     }
     Ok(checked)
@@ -123,6 +126,7 @@ fn verify_row(
 
 fn verify_once(
     storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
     found: &Found,
     row: &SegmentRow,
     told: &mut Told<'_>,
@@ -142,7 +146,7 @@ fn verify_once(
     if row.length != 0 {
         return Ok((findings, None));
     }
-    let verdict = match walk_active(storage, found, row, &checked) {
+    let verdict = match walk_active(storage, clock, found, row, &checked) {
         Ok(verdict) => verdict,
         Err(error) => {
             findings.push(Finding::of(error)?);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::header::{Features, Fields, Header};
 use crate::format::{PAGE_POSITION, names};
+use crate::plant::{Plant, planted};
 use crate::storage::{File, Storage, write_all_at};
 
 /// Bytes of one filling write: it sets the size of the page cache's folios, and larger ones make
@@ -92,7 +93,9 @@ impl Making {
     pub(crate) fn finish(&mut self, storage: &dyn Storage) -> Result<()> {
         if !self.durable {
             self.sync(storage)?;
-            storage.sync_dir(names::LOG).map_err(|error| self.failed(storage, "name", error))?;
+            if self.number == 1 || !planted(Plant::NoFolderSyncAtRoll) {
+                storage.sync_dir(names::LOG).map_err(|error| self.failed(storage, "name", error))?;
+            }
             self.durable = true;
         }
         Ok(())

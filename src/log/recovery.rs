@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::scan::{self, Expected, Here, Window};
 use crate::format::batch::BatchHeader;
 use crate::format::manifest::{About, LogMark};
+use crate::offset::Offset;
 use crate::storage::File;
 
 /// From where on, and what is known.
@@ -62,6 +63,22 @@ pub(crate) struct Torn {
     pub(crate) messages: u64,
 }
 
+impl Verdict {
+    /// Says that the log ends at the mark.
+    pub(crate) fn at_mark(start: &Start) -> Self {
+        let LogMark { position, next, messages, .. } = start.mark;
+        Self { position, next, messages, about: start.about, bound: position, ..Self::default() }
+    }
+}
+
+/// Tells whether a valid batch stands where a closed log should end.
+pub(crate) fn goes_on(file: &Arc<dyn File>, start: &Start) -> std::io::Result<bool> {
+    let expected =
+        Expected { salt: start.salt, base: start.mark.next, reserved: Offset::LIMIT, limit: start.capacity };
+    let here = scan::look(&mut Window::new(file.clone()), start.mark.position, &expected)?;
+    Ok(matches!(here, Here::Good(_)))
+}
+
 /// Walks the active segment from the mark to its end.
 pub(crate) fn walk(file: &Arc<dyn File>, start: &Start) -> std::io::Result<Verdict> {
     let mut window = Window::new(file.clone());
@@ -73,14 +90,7 @@ pub(crate) fn walk(file: &Arc<dyn File>, start: &Start) -> std::io::Result<Verdi
             reserved: start.mark.reserved,
             limit: start.capacity,
         },
-        verdict: Verdict {
-            position: start.mark.position,
-            next: start.mark.next,
-            messages: start.mark.messages,
-            about: start.about,
-            bound: start.mark.position,
-            ..Verdict::default()
-        },
+        verdict: Verdict::at_mark(start),
     };
     walk.good_batches()?;
     walk.raise_bound()?;

@@ -15,6 +15,7 @@ use super::{Active, End, Segment};
 use crate::error::{Error, Result};
 use crate::format::manifest::{About, LogMark, SegmentRow};
 use crate::format::{PAGE_POSITION, round_up};
+use crate::plant::{Plant, planted};
 
 impl Writer {
     /// Starts the next segment, with room for at least `length` bytes of batches.
@@ -27,7 +28,7 @@ impl Writer {
         let now = self.clock.wall();
         let least = round_up(PAGE_POSITION + length, PAGE_POSITION);
         let capacity = next_capacity(self.active.capacity, self.segment_bytes);
-        let made = self.spare.take(&*storage, self.log.queue, capacity, least, now)?;
+        let mut made = self.spare.take(&*storage, self.log.queue, capacity, least, now)?;
         self.sync()?;
         let row = SegmentRow {
             number: made.number,
@@ -63,6 +64,9 @@ impl Writer {
                 made.discard(&*storage);
                 return Err(error);
             }
+        }
+        if planted(Plant::SlotBeforeSegment) {
+            made.finish(&*storage)?;
         }
         let segment = Arc::new(Segment::new(&row, PAGE_POSITION, made.capacity));
         let active = Active {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::make::{self, Making};
 use crate::error::Result;
+use crate::plant::{Plant, planted};
 use crate::storage::Storage;
 
 /// Bytes filled and synced in one step: the writer waits that long at the most.
@@ -77,6 +78,9 @@ impl Spare {
                 state.begin(storage, queue, capacity.max(least), now)?
             }
         };
+        if planted(Plant::SlotBeforeSegment) {
+            return Ok(making);
+        }
         match making.finish(storage) {
             Ok(()) => Ok(making),
             Err(error) => {

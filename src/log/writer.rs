@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::Stamp;
 use crate::manifest::Manifest;
 use crate::offset::Offsets;
+use crate::plant::{Plant, once, planted};
 use crate::storage::write_all_at;
 use crate::sync;
 use crate::wake::{Bell, Wake};
@@ -66,9 +67,6 @@ pub(crate) struct Writer {
     /// Emptied, to be used by the next group.
     spent: Group,
     pending: Pending,
-    /// Test-only bugs, to show that the crash tests find them.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) plants: crate::storage::sim::Plants,
 }
 
 /// From where an opening goes on.
@@ -174,8 +172,6 @@ impl Writer {
             buffer: Vec::new(),
             spent: Group::default(),
             pending: Pending::default(),
-            #[cfg(any(test, feature = "testing"))]
-            plants: crate::storage::sim::Plants::default(),
         }
     }
 
@@ -252,13 +248,10 @@ impl Writer {
         }
         self.write(group, &mut pending, now)?;
         self.pending = pending;
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.publish_before_sync {
+        if planted(Plant::PublishBeforeSync) {
             self.publish_end();
         }
-        #[cfg(any(test, feature = "testing"))]
-        let sync = sync && !self.plants.answer_before_sync;
-        if sync {
+        if sync && !planted(Plant::AnswerBeforeSync) {
             self.sync()?;
         }
         if mark {
@@ -270,11 +263,7 @@ impl Writer {
 
     /// Returns the durable mark for a batch.
     fn mark(&self) -> u64 {
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.mark_before_sync {
-            return self.active.position;
-        }
-        self.active.durable
+        if planted(Plant::MarkBeforeSync) { self.active.position } else { self.active.durable }
     }
 
     fn publish_end(&self) {
@@ -313,6 +302,9 @@ impl Writer {
             }
             return self.poisoned.clone().map_or(Ok(()), Err);
         }
+        if let Some(late) = self.evidence.take_if(|_| planted(Plant::EvidenceLate)) {
+            late.set_aside(&*self.log.storage)?;
+        }
         let before = self.active.position;
         self.active.position += length;
         if before / self.duty_every() != self.active.position / self.duty_every() {
@@ -339,7 +331,7 @@ impl Writer {
         if self.active.durable == end.position {
             return Ok(());
         }
-        if let Err(error) = self.active.file.sync() {
+        if let Err(error) = once(Plant::SecondSyncTrusted, || self.active.file.sync()) {
             return Err(self.poison(error));
         }
         self.active.durable = end.position;

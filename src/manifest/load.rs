@@ -3,6 +3,7 @@
 use super::{Access, Arc, Error, Fields, FileKind, Manifest, Mutex, Result, Slot, State, Storage};
 use super::{PAGE, PAGE_POSITION, header, names, position, write_all_at};
 use crate::format::{Malformed, is_zero};
+use crate::plant::{Plant, planted, unless};
 use crate::storage::read_up_to;
 
 /// The largest slot that is believed: sixteen million segments.
@@ -17,6 +18,8 @@ pub(crate) struct Found {
     pub(crate) slot: Slot,
     /// Something besides the good copy of the slot that holds was bad.
     pub(crate) wounded: bool,
+    /// A copy of the slot that holds is an older one: its write was cut short between the two, or lost.
+    pub(crate) behind: bool,
     /// The slot that does not hold is bad in both copies: a write that was cut short, or damage to
     /// the newer one.
     pub(crate) one_slot: bool,
@@ -24,8 +27,9 @@ pub(crate) struct Found {
     header: Vec<u8>,
 }
 
-/// Opens the manifest for the owner: what is read is on the disk, not only in the cache, and a
-/// second copy that was bad is good again, before anything is acted on.
+/// Opens the manifest for the owner: what is read is on the disk, not only in the cache. Nothing is
+/// changed yet: [`Manifest::make_good`] comes once nothing refuses any more, and before anything is
+/// acted on.
 ///
 /// # Errors
 /// [`Error::NotAQueue`] where there is none, [`Error::Version`], [`Error::Refused`] when no slot has
@@ -35,13 +39,11 @@ pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<(Manifest, Found)> {
     let file = storage.open(names::MANIFEST, Access::Write).map_err(|error| absent(storage, error))?;
     // A killed process may have left what only the cache knows, and a failed sync what the cache
     // alone shows: write, forget, and read what is really there.
-    file.sync().and_then(|()| file.drop_cache()).map_err(|error| Error::io("sync", path(), error))?;
+    unless(Plant::CachedManifest, || file.sync().and_then(|()| file.drop_cache()))
+        .map_err(|error| Error::io("sync", path(), error))?;
     let found = read(storage, &*file)?;
     if let Err(problem) = page_header(&found.header).and_then(|page| page.header.may_write()) {
         return Err(refuse(storage, problem));
-    }
-    if found.wounded {
-        make_good(&*file, &found).map_err(|error| Error::io("mend", path(), error))?;
     }
     let state = State { file, slot_bytes: found.slot_bytes, slot: found.slot.clone(), poisoned: None };
     let manifest = Manifest {
@@ -51,6 +53,20 @@ pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<(Manifest, Found)> {
         state: Mutex::new(state),
     };
     Ok((manifest, found))
+}
+
+impl Manifest {
+    /// Makes a second copy good that was bad or behind, durably. One that is behind would do as it is,
+    /// until the newer one goes bad: then what was acted on would be forgotten for it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn make_good(&self, found: &Found) -> Result<()> {
+        if !found.wounded && !found.behind || planted(Plant::CopyNotMadeGood) {
+            return Ok(());
+        }
+        write_whole(&*self.lock().file, found).map_err(|error| self.error("mend", error))
+    }
 }
 
 /// Reads the manifest and changes nothing.
@@ -83,7 +99,7 @@ fn read(storage: &Arc<dyn Storage>, file: &dyn crate::storage::File) -> Result<F
     let queue = page.header.queue;
     let mut bytes = vec![0; usize::try_from(slot_bytes).unwrap_or(0)];
     let mut best: Option<Slot> = None;
-    let mut good = [[false; 2]; 2];
+    let mut good = [[None; 2]; 2];
     let mut blank = [[false; 2]; 2];
     for which in 0..2_u64 {
         for copy in 0..2_u64 {
@@ -92,7 +108,7 @@ fn read(storage: &Arc<dyn Storage>, file: &dyn crate::storage::File) -> Result<F
             let place = (usize::from(which == 1), usize::from(copy == 1));
             match Slot::decode(queue, at, &bytes) {
                 Ok(slot) if slot.sequence % 2 == which => {
-                    good[place.0][place.1] = true;
+                    good[place.0][place.1] = Some(slot.sequence);
                     if best.as_ref().is_none_or(|best| slot.sequence > best.sequence) {
                         best = Some(slot);
                     }
@@ -111,8 +127,9 @@ fn read(storage: &Arc<dyn Storage>, file: &dyn crate::storage::File) -> Result<F
     Ok(Found {
         queue,
         created: page.header.created,
-        wounded: page.wounded || good[holding] != [true; 2],
-        one_slot: good[other] == [false; 2] && blank[other] != [true; 2],
+        wounded: page.wounded || good[holding].contains(&None),
+        behind: good[holding].iter().flatten().any(|&sequence| sequence < slot.sequence),
+        one_slot: good[other] == [None; 2] && blank[other] != [true; 2],
         slot,
         slot_bytes,
         header: page.header.encode(),
@@ -120,7 +137,7 @@ fn read(storage: &Arc<dyn Storage>, file: &dyn crate::storage::File) -> Result<F
 }
 
 /// Writes the header page and both copies of the slot that holds, as they should be.
-fn make_good(file: &dyn crate::storage::File, found: &Found) -> std::io::Result<()> {
+fn write_whole(file: &dyn crate::storage::File, found: &Found) -> std::io::Result<()> {
     let slot = found.slot.encode(found.queue, found.slot_bytes).unwrap_or_default();
     write_all_at(file, &found.header, 0)?;
     write_all_at(file, &slot, position(found.slot.sequence, 0, found.slot_bytes))?;

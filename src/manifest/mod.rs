@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::header::{self, Features, Fields, FileKind, Header};
 use crate::format::manifest::{Slot, position};
 use crate::format::{PAGE, PAGE_POSITION, names};
+use crate::plant::{Plant, once, planted, unless};
 use crate::storage::{Access, File, Storage, write_all_at};
 
 mod load;
@@ -50,7 +51,7 @@ impl Manifest {
         storage
             .rename(names::MANIFEST_NEW, names::MANIFEST)
             .and_then(|()| storage.sync_dir(""))
-            .and_then(|()| storage.sync_parent())
+            .and_then(|()| unless(Plant::NoParentSyncAtBirth, || storage.sync_parent()))
             .map_err(|error| Error::io("name the manifest", storage.root().join(names::MANIFEST), error))
     }
 
@@ -82,7 +83,7 @@ impl Manifest {
         change(&mut slot);
         slot.sequence += 1;
         let written = match slot.encode(self.queue, state.slot_bytes) {
-            Some(bytes) => self.write_in_place(&state, slot.sequence, &bytes),
+            Some(bytes) => self.write_in_place(&state, &slot, &bytes),
             None => self.grow(&mut state, &slot),
         };
         match written {
@@ -98,9 +99,14 @@ impl Manifest {
         Ok(())
     }
 
-    fn write_in_place(&self, state: &State, sequence: u64, bytes: &[u8]) -> Result<(), Failure> {
-        write_all_at(&*state.file, bytes, position(sequence, 0, state.slot_bytes))
-            .and_then(|()| state.file.sync())
+    fn write_in_place(&self, state: &State, slot: &Slot, bytes: &[u8]) -> Result<(), Failure> {
+        let copies = if planted(Plant::OneCopy) { &bytes[..bytes.len() / 2] } else { bytes };
+        let sync = || match is_left_unsynced(&state.slot, slot) {
+            true => Ok(()),
+            false => once(Plant::SecondSlotSyncTrusted, || state.file.sync()),
+        };
+        write_all_at(&*state.file, copies, position(slot.sequence, 0, state.slot_bytes))
+            .and_then(|()| sync())
             .map_err(|error| Failure::Final(self.error("write", error)))
     }
 
@@ -138,6 +144,12 @@ impl Manifest {
     }
 }
 
+/// Tells whether a test wants this change not to be synced.
+fn is_left_unsynced(old: &Slot, new: &Slot) -> bool {
+    planted(Plant::BatchBeforeSlot) && new.segments.len() > old.segments.len()
+        || planted(Plant::ReserveUnsynced) && new.log.reserved > old.log.reserved && old.log.reserved > 0
+}
+
 /// How a change failed.
 enum Failure {
     NothingChanged(Error),
@@ -171,7 +183,7 @@ fn write_new(
     bytes.resize(usize::try_from(full).unwrap_or(bytes.len()), 0);
     let file = storage.create_new(names::MANIFEST_NEW).map_err(|error| Error::io("create", path(), error))?;
     write_all_at(&*file, &bytes, 0)
-        .and_then(|()| file.sync())
+        .and_then(|()| unless(Plant::RenamedBeforeSync, || file.sync()))
         .map_err(|error| Error::io("write", path(), error))?;
     Ok((file, slot_bytes))
 }

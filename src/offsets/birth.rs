@@ -8,6 +8,7 @@ use super::shape::{Owner, Shape, entries_at, length_for};
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::format::snapshot::{Snapshot, pack};
+use crate::plant::{Plant, planted};
 use crate::storage::Storage;
 
 /// The generation that a group is born with; the other half is older, and says so.
@@ -53,6 +54,9 @@ fn make(storage: &dyn Storage, owner: &Owner, now_wall: u64, snapshot: &Snapshot
     let header = owner.header(random_salt(storage, &[salt])?, now_wall, Shape::empty(length));
     Half::create(storage, owner, 1, header)?.furnish(&[], Some(FIRST))?;
 
+    if planted(Plant::NoFolderSyncAtGroupBirth) {
+        return Ok(());
+    }
     storage.sync_dir(&folder).map_err(|error| Error::io("sync the folder", &path, error))?;
     // The folder's own name, too, or a crash takes the files along with it.
     let groups = storage.root().join(names::GROUPS);

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::header::Header;
 use crate::format::snapshot::{Snapshot, pack};
 use crate::format::{PAGE_POSITION, names, round_up};
+use crate::plant::{Plant, once, planted, unless};
 use crate::storage::{File, Mapping, Storage, write_all_at};
 
 /// Bytes of a filling write: it sets the size of the page cache's folios, and after larger ones
@@ -23,21 +24,6 @@ pub(crate) enum SwitchFailed {
     Unchanged(Error),
     /// What the files hold is not known: no entry may be written before the next opening.
     Final(Error),
-}
-
-/// A fault on purpose, which a crash test that is worth its time finds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Plant {
-    #[default]
-    Nothing,
-    /// Entries go to the new half before it is known durable.
-    NewHalfUnsynced,
-    /// The old half is never marked as superseded.
-    NotSuperseded,
-    /// Entries go to the new half before `superseded` is known durable.
-    SupersededUnsynced,
-    /// The new half gets the salt of the one it overwrites: the entries there pass again.
-    SaltKept,
 }
 
 /// One of the two files.
@@ -60,13 +46,11 @@ pub(crate) struct Halves {
     holds: usize,
     /// What failed: no write and no sync can be trusted any more.
     broken: Option<Error>,
-    /// [`Plant::Nothing`], but in tests.
-    plant: Plant,
 }
 
 impl Halves {
     pub(super) fn new(storage: &Arc<dyn Storage>, owner: Owner, halves: [Half; 2], holds: usize) -> Self {
-        Self { storage: Arc::clone(storage), owner, halves, holds, broken: None, plant: Plant::Nothing }
+        Self { storage: Arc::clone(storage), owner, halves, holds, broken: None }
     }
 
     /// Returns the generation of the half that holds: that of the last complete switch.
@@ -77,12 +61,6 @@ impl Halves {
     /// Returns the bytes of the smaller file: what a switch can count on without any room.
     pub(crate) fn least_bytes(&self) -> u64 {
         self.halves[0].written.min(self.halves[1].written)
-    }
-
-    /// Plants a fault.
-    #[cfg(test)]
-    pub(crate) fn plant(&mut self, plant: Plant) {
-        self.plant = plant;
     }
 
     /// Writes entries that [`Track::take_waiting`] gave.
@@ -106,7 +84,8 @@ impl Halves {
     /// [`Error::Poisoned`], from then on always: a second sync may say "ok" for bytes that are gone.
     pub(crate) fn sync(&mut self) -> Result<()> {
         self.sound()?;
-        self.halves[self.holds].sync().map_err(|error| self.fail(error))
+        once(Plant::SecondHalfSyncTrusted, || self.halves[self.holds].sync())
+            .map_err(|error| self.fail(error))
     }
 
     /// Writes a snapshot into the other half, which then holds, and returns where its entries go.
@@ -123,6 +102,12 @@ impl Halves {
         now_wall: u64,
     ) -> Result<Track, SwitchFailed> {
         self.sound().map_err(SwitchFailed::Final)?;
+        #[cfg(any(test, feature = "testing"))]
+        if planted(Plant::SameHalf)
+            && let Some(track) = self.go_on(need)
+        {
+            return Ok(track);
+        }
         let bytes = snapshot.encode();
         let length = bytes.len() as u64;
         let entries = entries_at(length);
@@ -149,6 +134,20 @@ impl Halves {
         Ok(Track::new(salt, entries, limit, mapping))
     }
 
+    /// Returns where entries go on in the half that holds: a switch is what should be done instead.
+    #[cfg(any(test, feature = "testing"))]
+    fn go_on(&self, need: u64) -> Option<Track> {
+        let half = &self.halves[self.holds];
+        let entries = Shape::of(&half.header)?.entries;
+        let mut bytes = vec![0; usize::try_from(half.written.checked_sub(entries)?).ok()?];
+        crate::storage::read_exact_at(&*half.file, &mut bytes, entries).ok()?;
+        let found = super::walk::walk(&bytes, half.header.salt, entries, 0).ok()?.entries;
+        let slots: usize = found.iter().map(crate::format::entry::Entry::slots).sum();
+        let position = entries + slots as u64 * crate::format::entry::SLOT_BYTES;
+        let room = position + need <= half.written;
+        room.then(|| Track::new(half.header.salt, position, half.written, None))
+    }
+
     /// Writes the page of the new half and supersedes the old one. Any failure is final: which half
     /// an opening will find is open.
     fn seal(&mut self, new: usize, header: Header) -> Result<()> {
@@ -156,20 +155,18 @@ impl Halves {
         let half = &mut self.halves[new];
         half.write(&page(&header, None), 0)?;
         half.header = header;
-        if !self.skips(Plant::NewHalfUnsynced) {
-            self.halves[new].sync()?;
-        }
+        unless(Plant::NewHalfUnsynced, || self.halves[new].sync())?;
         self.supersede(1 - new, generation)
     }
 
     /// Marks a half as superseded, durably.
     pub(super) fn supersede(&self, old: usize, by: u64) -> Result<()> {
-        if self.skips(Plant::NotSuperseded) {
+        if planted(Plant::NotSuperseded) {
             return Ok(());
         }
         let half = &self.halves[old];
         half.write(&page(&half.header, Some(by)), 0)?;
-        if self.skips(Plant::SupersededUnsynced) { Ok(()) } else { half.sync() }
+        unless(Plant::SupersededUnsynced, || half.sync())
     }
 
     /// Writes the page of the half that holds again, durably.
@@ -181,7 +178,7 @@ impl Halves {
 
     /// Returns a salt that neither half has: entries of the one that is overwritten must not pass.
     fn fresh_salt(&self) -> Result<u32> {
-        if self.skips(Plant::SaltKept) {
+        if planted(Plant::SaltReused) {
             return Ok(self.halves[1 - self.holds].header.salt);
         }
         let taken = [&self.halves[0], &self.halves[1]].map(|half| half.header.salt);
@@ -204,10 +201,6 @@ impl Halves {
 
     fn unless_full(&mut self, error: Error) -> SwitchFailed {
         if error.is_full() { SwitchFailed::Unchanged(error) } else { SwitchFailed::Final(self.fail(error)) }
-    }
-
-    fn skips(&self, plant: Plant) -> bool {
-        cfg!(any(test, feature = "testing")) && self.plant == plant
     }
 }
 

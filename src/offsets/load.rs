@@ -14,6 +14,7 @@ use crate::format::header::{self, FileKind, Header};
 use crate::format::manifest::GroupRow;
 use crate::format::snapshot::{Snapshot, unpack};
 use crate::format::{Malformed, PAGE_POSITION, names};
+use crate::plant::{Plant, planted};
 use crate::storage::{Access, File, SECTOR, Storage, read_exact_at};
 
 /// How often one who looks starts over when a switch comes in between.
@@ -27,6 +28,8 @@ pub(crate) struct Loaded {
     pub(crate) entries: Vec<Entry>,
     /// To be switched before the first entry.
     pub(crate) halves: Halves,
+    /// The position behind the last entry: all before it is durable.
+    pub(crate) end: u64,
     /// Bytes of entries that were never known durable, set aside.
     pub(crate) torn: u64,
     /// A header page had gone bad in a way that no crash explains; what it said was told twice.
@@ -43,36 +46,65 @@ pub(crate) struct Looked {
     pub(crate) wounded: bool,
 }
 
-/// Reads a group that the manifest names, and makes good, durably, what a crash or a bad sector has
-/// left of its header pages.
+/// A group whose files were read, and that can be used once they are made good.
+pub(crate) struct Surveyed {
+    storage: Arc<dyn Storage>,
+    survey: Survey,
+    pages: [Read; 2],
+    found: Found,
+}
+
+/// Reads a group that the manifest names, as a power cut would leave it, and changes nothing.
 ///
 /// # Errors
 /// [`Error::Refused`]: a file is missing, foreign, too short, or an older one that was put back.
 /// [`Error::Damaged`]: the group cannot be used; the queue can.
-pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Loaded> {
+pub(crate) fn survey(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Surveyed> {
     let survey = Survey::new(storage, queue, row, Access::Write)?;
     for (path, file) in survey.paths.iter().zip(&survey.files) {
         // What a killed process wrote may exist only in the cache, and what a failed sync gave up
         // too: after this, what is read is what a power cut leaves.
+        if planted(Plant::CachedHalves) {
+            continue;
+        }
         file.sync().map_err(|error| Error::io("sync", path, error))?;
         file.drop_cache().map_err(|error| Error::io("drop the cache of", path, error))?;
     }
     let pages = survey.pages()?;
     let found = survey.find(&pages)?;
     survey.may_write(&pages)?;
-    let (holds, other) = (found.holds, 1 - found.holds);
-    let headers = [found.header.clone(), survey.other_header(&**storage, &pages[other], &found)?];
-    let halves = survey.into_halves(storage, headers, holds);
-    // The half that holds first: it is the only one that can be lost.
-    if pages[holds].as_ref().is_ok_and(|page| page.wounded) {
-        halves.renew()?;
+    Ok(Surveyed { storage: Arc::clone(storage), survey, pages, found })
+}
+
+/// Reads a group that the manifest names, and makes it good.
+///
+/// # Errors
+/// As [`survey`], and when the disk refuses.
+pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Loaded> {
+    survey(storage, queue, row)?.make_good()
+}
+
+impl Surveyed {
+    /// Makes good, durably, what a crash or a bad sector has left of the header pages.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn make_good(self) -> Result<Loaded> {
+        let Self { storage, survey, pages, found } = self;
+        let (holds, other) = (found.holds, 1 - found.holds);
+        let headers = [found.header.clone(), survey.other_header(&*storage, &pages[other], &found)?];
+        let halves = survey.into_halves(&storage, headers, holds);
+        // The half that holds first: it is the only one that can be lost.
+        if pages[holds].as_ref().is_ok_and(|page| page.wounded) && !planted(Plant::CopyNotMadeGood) {
+            halves.renew()?;
+        }
+        let by = found.header.generation();
+        if !pages[other].as_ref().is_ok_and(|page| page.superseded == Some(by) && !page.wounded) {
+            halves.supersede(other, by)?;
+        }
+        let Found { snapshot, walk: Walk { entries, end, torn }, wounded, .. } = found;
+        Ok(Loaded { snapshot, entries, halves, end, torn, wounded })
     }
-    let by = found.header.generation();
-    if !pages[other].as_ref().is_ok_and(|page| page.superseded == Some(by) && !page.wounded) {
-        halves.supersede(other, by)?;
-    }
-    let Found { snapshot, walk: Walk { entries, torn }, wounded, .. } = found;
-    Ok(Loaded { snapshot, entries, halves, torn, wounded })
 }
 
 /// Reads a group and changes nothing, while an owner may be writing.
@@ -105,6 +137,8 @@ struct Survey {
     owner: Owner,
     /// The generation that the manifest tells.
     manifest: u64,
+    /// The durable mark that it tells, of the half of that generation.
+    mark: u64,
     paths: [PathBuf; 2],
     files: [Arc<dyn File>; 2],
 }
@@ -121,7 +155,7 @@ struct Found {
 impl Found {
     fn looked(self) -> Looked {
         let generation = self.header.generation();
-        let Self { snapshot, walk: Walk { entries, torn }, wounded, .. } = self;
+        let Self { snapshot, walk: Walk { entries, torn, .. }, wounded, .. } = self;
         Looked { snapshot, entries, generation, torn, wounded }
     }
 }
@@ -136,7 +170,7 @@ impl Survey {
             other => other.map_err(|error| Error::io("open", &paths[half], error)),
         };
         let files = [open(0)?, open(1)?];
-        Ok(Self { owner: Owner::of(queue, row), manifest: row.generation, paths, files })
+        Ok(Self { owner: Owner::of(queue, row), manifest: row.generation, mark: row.mark, paths, files })
     }
 
     /// Reads both header pages, and refuses those that are not this group's.
@@ -174,7 +208,9 @@ impl Survey {
         let snapshot =
             Snapshot::decode(&bytes).map_err(|malformed| not_accepted(path(), PAGE_POSITION, malformed))?;
         let bytes = self.read(holds, shape.entries, shape.length - shape.entries)?;
-        let walk = walk(&bytes, header.salt, shape.entries).map_err(|Hole { position, bound }| {
+        // A half that was switched to since has entries of its own, of which the manifest knows nothing.
+        let told = if shape.generation == self.manifest { self.mark } else { 0 };
+        let walk = walk(&bytes, header.salt, shape.entries, told).map_err(|Hole { position, bound }| {
             let problem = format!(
                 "expected an entry, since everything below byte {bound} was known durable, found none"
             );

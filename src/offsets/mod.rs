@@ -21,6 +21,8 @@
 mod birth;
 mod halves;
 mod load;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 mod shape;
 mod track;
 mod verdict;
@@ -30,10 +32,8 @@ mod walk;
 mod tests;
 
 pub(crate) use birth::{create, remove};
-#[cfg(test)]
-pub(crate) use halves::Plant;
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;
-pub(crate) use load::{Looked, load, look};
+pub(crate) use load::{Looked, Surveyed, load, look, survey};
 pub(crate) use track::Track;

@@ -16,6 +16,7 @@ use crate::format::entry::{Entry, Kind, More};
 use crate::format::manifest::GroupRow;
 use crate::format::names;
 use crate::format::snapshot::{Exception, Snapshot, State};
+use crate::plant::{Plant, plant};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
 
@@ -24,7 +25,7 @@ const NAME: &str = "mailer";
 
 /// Returns a row as a manifest would have it.
 fn row(generation: u64) -> GroupRow {
-    GroupRow { name: NAME.into(), incarnation: 5, generation, settles_from: 0 }
+    GroupRow { name: NAME.into(), incarnation: 5, generation, settles_from: 0, mark: 0 }
 }
 
 fn storage(disk: &SimDisk) -> Arc<dyn Storage> {

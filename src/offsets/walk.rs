@@ -7,6 +7,8 @@ use crate::format::is_zero;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Walk {
     pub(super) entries: Vec<Entry>,
+    /// The position behind the last of them.
+    pub(super) end: u64,
     /// Bytes behind the walk's end up to the last entry that was written; 0 if none was. They were
     /// never known durable, and are set aside.
     pub(super) torn: u64,
@@ -21,8 +23,8 @@ pub(super) struct Hole {
 }
 
 /// Walks over the entries that begin at `start`, to the first that does not count, and looks behind
-/// it for proof that there was one.
-pub(super) fn walk(bytes: &[u8], salt: u32, start: u64) -> Result<Walk, Hole> {
+/// it for proof that there was one; `told` is the proof that the manifest has.
+pub(super) fn walk(bytes: &[u8], salt: u32, start: u64, told: u64) -> Result<Walk, Hole> {
     let mut entries = Vec::new();
     let mut at = 0;
     while let Some((entry, length)) = decode(bytes, salt, start, at) {
@@ -30,7 +32,7 @@ pub(super) fn walk(bytes: &[u8], salt: u32, start: u64) -> Result<Walk, Hole> {
         at += length;
     }
     let position = start + at as u64;
-    let (mut bound, mut last) = (0, position);
+    let (mut bound, mut last) = (told, position);
     while at + SLOT <= bytes.len() {
         let Some((entry, length)) = decode(bytes, salt, start, at) else {
             at += SLOT;
@@ -49,7 +51,7 @@ pub(super) fn walk(bytes: &[u8], salt: u32, start: u64) -> Result<Walk, Hole> {
     if last == position {
         last += hidden(bytes, salt, start, last - start);
     }
-    Ok(Walk { entries, torn: last - position })
+    Ok(Walk { entries, end: position, torn: last - position })
 }
 
 /// Returns the bytes of a last entry that one bad bit keeps from counting; 0 if there is none. An
@@ -88,6 +90,8 @@ mod tests {
     use crate::format::entry::More;
 
     const START: u64 = 8192;
+    /// Behind six entries, of which one takes five slots.
+    const END: u64 = START + (5 + 5) * SLOT_BYTES;
 
     fn entries() -> Vec<Entry> {
         let long = More::Text("x".repeat(100).into());
@@ -109,20 +113,20 @@ mod tests {
     fn entries_are_found_up_to_the_first_empty_slot() {
         let bytes = lay(&entries(), 4096);
 
-        assert_eq!(walk(&bytes, 7, START), Ok(Walk { entries: entries(), torn: 0 }));
-        assert_eq!(walk(&bytes, 8, START), Ok(Walk { entries: vec![], torn: 0 }));
+        assert_eq!(walk(&bytes, 7, START, 0), Ok(Walk { entries: entries(), end: END, torn: 0 }));
+        assert_eq!(walk(&bytes, 8, START, 0), Ok(Walk { entries: vec![], end: START, torn: 0 }));
     }
 
     #[test]
     fn a_full_half_ends_with_its_last_slot() {
         let bytes = lay(&entries(), 0);
 
-        assert_eq!(walk(&bytes, 7, START), Ok(Walk { entries: entries(), torn: 0 }));
+        assert_eq!(walk(&bytes, 7, START, 0), Ok(Walk { entries: entries(), end: END, torn: 0 }));
         assert_eq!(
-            walk(&bytes[..bytes.len() - 1], 7, START),
-            Ok(Walk { entries: entries()[..5].to_vec(), torn: 0 })
+            walk(&bytes[..bytes.len() - 1], 7, START, 0),
+            Ok(Walk { entries: entries()[..5].to_vec(), end: END - SLOT_BYTES, torn: 0 })
         );
-        assert_eq!(walk(&[], 7, START), Ok(Walk { entries: vec![], torn: 0 }));
+        assert_eq!(walk(&[], 7, START, 0), Ok(Walk { entries: vec![], end: START, torn: 0 }));
     }
 
     #[test]
@@ -133,11 +137,12 @@ mod tests {
             let mut bytes = lay(&all, 512);
             bytes[2 * SLOT + 9] ^= 1;
 
-            let found = walk(&bytes, 7, START);
+            let found = walk(&bytes, 7, START, 0);
 
             let position = START + 2 * SLOT_BYTES;
             if marked <= 2 {
-                let torn = Walk { entries: entries()[..2].to_vec(), torn: (5 + 3 + 1) * SLOT_BYTES };
+                let torn = (5 + 3 + 1) * SLOT_BYTES;
+                let torn = Walk { entries: entries()[..2].to_vec(), end: position, torn };
                 assert_eq!(found, Ok(torn), "{marked}");
             } else {
                 let bound = START + marked * SLOT_BYTES;
@@ -153,8 +158,24 @@ mod tests {
         let mut bytes = lay(&all, 512);
         bytes[3 * SLOT + 9] ^= 1;
 
-        let found = walk(&bytes, 7, START).unwrap();
+        let found = walk(&bytes, 7, START, 0).unwrap();
 
         assert_eq!(found.entries.len(), 3);
+    }
+
+    #[test]
+    fn what_the_manifest_tells_is_proof_where_the_entries_themselves_have_none_left() {
+        let mut bytes = lay(&entries(), 512);
+        let last = END - SLOT_BYTES;
+        bytes[5 * SLOT..].fill(0);
+
+        let found = |told| walk(&bytes, 7, START, told).map(|walk| walk.end);
+
+        for told in [0, START, START + 2 * SLOT_BYTES] {
+            assert_eq!(found(told), Ok(START + 2 * SLOT_BYTES), "{told}");
+        }
+        assert_eq!(found(END), Err(Hole { position: START + 2 * SLOT_BYTES, bound: END }));
+        assert_eq!(walk(&lay(&entries(), 512), 7, START, END).map(|walk| walk.end), Ok(END));
+        assert!(last > START);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::stats::GroupStats;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::engine::look;
 use crate::error::{Error, Result};
 use crate::inspect::{Finding, Progress};
@@ -55,8 +55,11 @@ pub struct SegmentStats {
 /// # Errors
 /// [`Error::NotAQueue`], [`Error::Refused`], [`Error::Version`], [`Error::Io`].
 pub fn inspect(folder: impl AsRef<Path>) -> Result<Inspection> {
-    let storage: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
-    let seen = look::look(&storage, &SystemClock::new())?;
+    look_at(&(Arc::new(Disk::new(folder.as_ref())) as Arc<dyn Storage>), &SystemClock::new())
+}
+
+pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Inspection> {
+    let seen = look::look(storage, clock)?;
     let mut groups = Vec::new();
     let mut refused = Vec::new();
     for (name, group) in seen.groups {
@@ -104,5 +107,5 @@ pub fn inspect(folder: impl AsRef<Path>) -> Result<Inspection> {
 /// As [`inspect`]: when there is no manifest to go by, or a newer version wrote something.
 pub fn verify(folder: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Finding>> {
     let storage: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
-    look::verify(&storage, progress)
+    look::verify(&storage, &SystemClock::new(), progress)
 }

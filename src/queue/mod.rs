@@ -20,6 +20,7 @@ mod ticket;
 
 pub use group::{Group, GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
+#[cfg(any(test, feature = "testing"))]
 pub use message::Message;
 pub use options::Options;
 pub use stats::{GroupStats, Stats};

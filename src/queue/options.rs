@@ -38,7 +38,6 @@ pub struct Options {
 struct Testing {
     disk: Option<crate::storage::sim::SimDisk>,
     clock: Option<crate::clock::ManualClock>,
-    plants: crate::storage::sim::Plants,
 }
 
 impl Options {
@@ -107,6 +106,15 @@ impl Options {
         self
     }
 
+    /// Sets whether the folder may be on a network file system (default: no). Locks and syncs promise
+    /// less there, and so does the queue: two machines may have it open at a time, and what a server
+    /// has told as synced may be gone with it.
+    #[must_use]
+    pub fn network_file_system(mut self, allowed: bool) -> Self {
+        self.settings.network = allowed;
+        self
+    }
+
     /// Uses a simulated disk in place of the folder.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
@@ -123,14 +131,6 @@ impl Options {
         self
     }
 
-    /// Plants bugs, to show that tests find them.
-    #[cfg(any(test, feature = "testing"))]
-    #[must_use]
-    pub fn plants(mut self, plants: crate::storage::sim::Plants) -> Self {
-        self.testing.plants = plants;
-        self
-    }
-
     /// Opens the queue.
     ///
     /// What opening found (torn bytes, damage, loans returned) is told by [`Queue::recovery`].
@@ -138,30 +138,53 @@ impl Options {
     /// # Errors
     /// [`Error::Invalid`] for an option that cannot be meant. [`Error::NotAQueue`] where there is no
     /// queue and none is to be created, or something else. [`Error::Locked`] when it is open
-    /// elsewhere. [`Error::Refused`] when a file is missing, foreign or too short, and
+    /// elsewhere. [`Error::NetworkFileSystem`] unless that is allowed. [`Error::Refused`] when a file is missing, foreign or too short, and
     /// [`Error::Version`] when a newer version wrote it: nothing was changed. [`Error::Full`],
     /// [`Error::Io`].
     pub fn open(self) -> Result<Queue> {
         self.check()?;
         let durability = self.settings.durability;
-        #[cfg(any(test, feature = "testing"))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) = (
-            match &self.testing.disk {
-                Some(disk) => Arc::new(disk.clone()),
-                None => Arc::new(Disk::new(&self.folder)),
-            },
-            match &self.testing.clock {
-                Some(clock) => Arc::new(clock.clone()),
-                None => Arc::new(SystemClock::new()),
-            },
-        );
-        #[cfg(not(any(test, feature = "testing")))]
-        let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
-            (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()));
+        let (storage, clock) = self.outside();
         let engine = Engine::open(storage, clock, self.settings)?;
-        #[cfg(any(test, feature = "testing"))]
-        engine.plant(self.testing.plants);
         Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+    }
+
+    /// As [`inspect`](crate::inspect), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn inspect(&self) -> Result<super::Inspection> {
+        let (storage, clock) = self.outside();
+        super::inspect::look_at(&storage, &*clock)
+    }
+
+    /// As [`verify`](crate::verify), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn verify(&self) -> Result<Vec<crate::inspect::Finding>> {
+        let (storage, clock) = self.outside();
+        crate::engine::look::verify(&storage, &*clock, &mut |_| {})
+    }
+
+    /// Returns the disk and the clock.
+    #[cfg(any(test, feature = "testing"))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        let disk: Arc<dyn Storage> = match &self.testing.disk {
+            Some(disk) => Arc::new(disk.clone()),
+            None => Arc::new(Disk::new(&self.folder)),
+        };
+        match &self.testing.clock {
+            Some(clock) => (disk, Arc::new(clock.clone())),
+            None => (disk, Arc::new(SystemClock::new())),
+        }
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {
+        (Arc::new(Disk::new(&self.folder)), Arc::new(SystemClock::new()))
     }
 
     fn check(&self) -> Result<()> {

@@ -42,11 +42,11 @@ pub(super) fn stats(engine: &Engine) -> Stats {
 }
 
 pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
-    let counts = group.look(|state, _| state.stats());
+    let counts = group.look(|state| state.stats());
     let now = engine.clock.now();
     let wall = engine.clock.wall();
     let now_both = crate::group::state::Now { mono: now, wall };
-    let due = group.look(|state, _| state.next_timer(now_both));
+    let due = group.look(|state| state.next_timer(now_both));
     let millis = |due: std::time::Duration| u64::try_from(due.saturating_sub(now).as_millis()).unwrap_or(0);
     GroupStats {
         name: group.name.clone(),

@@ -151,6 +151,8 @@ impl Clock for Hand {
     }
 
     fn on_advance(&self, _waker: Weak<dyn crate::wake::Wake>) {}
+
+    fn pause(&self, _time: Duration) {}
 }
 
 /// Hands a job over, as a push does; the number of its group.

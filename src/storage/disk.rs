@@ -18,6 +18,8 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error::is_lack_of_room;
+
 use super::{Access, Entry, File, Kind, Lock, Mapping, Storage};
 
 /// Where a mapping may start.
@@ -54,6 +56,18 @@ impl Disk {
 impl Storage for Disk {
     fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn network(&self) -> io::Result<Option<&'static str>> {
+        for folder in self.root.ancestors() {
+            // A relative name ends in nothing, which is where we are.
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            match retry(|| Ok(rustix::fs::statfs(folder)?)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return Ok(network_of(found?.f_type)),
+            }
+        }
+        Ok(None)
     }
 
     fn make_root(&self) -> io::Result<()> {
@@ -232,7 +246,9 @@ impl File for DiskFile {
         // Never posix_fallocate: where blocks cannot be reserved it writes, over what is there.
         let flags = FallocateFlags::empty();
         match retry(|| Ok(rustix::fs::fallocate(&self.file, flags, 0, len)?)) {
-            Err(error) if is_unsupported(&error) => {
+            // Blocks that are there make writes faster, and a full disk show early: no more. What is
+            // really broken shows when it is written to.
+            Err(error) if !is_lack_of_room(&error) => {
                 if self.len()? < len {
                     self.set_len(len)?;
                 }
@@ -302,6 +318,21 @@ impl Lock for DiskLock {
 
 fn open_dir(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     retry(|| Ok(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+/// Names the network file system of a magic number, as `statfs(2)` lists them.
+fn network_of(magic: impl Into<i64>) -> Option<&'static str> {
+    // Where the field has 32 bits, a number with its highest bit set comes as a negative one.
+    match magic.into() & 0xFFFF_FFFF {
+        0x6969 => Some("NFS"),
+        0x517B | 0xFF53_4D42 | 0xFE53_4D42 => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x5346_414F | 0x6B41_4653 => Some("AFS"),
+        0x00C3_6400 => Some("Ceph"),
+        0x7375_7245 => Some("Coda"),
+        0x564C => Some("NCP"),
+        _ => None,
+    }
 }
 
 /// Opens a regular file, and nothing else.

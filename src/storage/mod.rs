@@ -58,6 +58,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Returns where the folder is, for messages to people.
     fn root(&self) -> &Path;
 
+    /// Returns which network file system the folder is on, or would be made on; `None`: on none that
+    /// is known. Syncs and locks promise less there.
+    fn network(&self) -> io::Result<Option<&'static str>>;
+
     /// Makes the folder, and those above it that are missing; nothing where it is there.
     /// `NotADirectory` where something else has its name.
     fn make_root(&self) -> io::Result<()>;
@@ -117,8 +121,8 @@ pub(crate) trait File: Debug + Send + Sync {
     /// Cuts or grows (with zeros) to a length.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Reserves blocks up to `len` and grows the file to it, without writing. Where the file
-    /// system cannot do that it sets the length only.
+    /// Reserves blocks up to `len` and grows the file to it, without writing. Where that cannot be
+    /// had, for another reason than a lack of room, it sets the length only.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Forgets what is cached of the file and is on the disk, so that the next read asks the disk.

@@ -1,7 +1,8 @@
 //! From where do short sequences of steps begin, and which steps are there?
 
 use crate::ledger::{Ledger, Verdict};
-use crate::script::{Run, Setup, Step, Trouble};
+use crate::script::{Run, Setup, Trouble};
+use crate::step::Step;
 use backlog::testing::SimDisk;
 
 const SYNCED: &str = "synced";

@@ -7,8 +7,12 @@ use std::time::Duration;
 use backlog::testing::{ManualClock, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Options};
 
-use crate::broken::{Dice, options, times};
+use crate::dice::{Dice, times};
 use crate::watch;
+
+fn options(disk: &SimDisk, clock: &ManualClock) -> Options {
+    Options::new("jobs").sim_disk(disk).manual_clock(clock).threads(false).segment_bytes(8192)
+}
 
 /// Threads push, defer, receive, ack, make and remove groups while another closes, drops or poisons
 /// the queue: everybody comes back.

@@ -26,7 +26,7 @@ fn wanted() -> Option<(String, u64, u64)> {
 }
 
 /// Runs a workload without trouble, and returns how many operations and reads it takes.
-fn count(workload: &Workload) -> Verdict<(u64, u64)> {
+pub(crate) fn count(workload: &Workload) -> Verdict<(u64, u64)> {
     let _watched = watch::over(format!("{}, no trouble", workload.name));
     let mut run = Run::new(workload.setup, Trouble::None);
     for &step in &workload.steps {
@@ -44,7 +44,7 @@ fn count(workload: &Workload) -> Verdict<(u64, u64)> {
 /// Crashes after each operation; returns how many states were checked.
 pub(crate) fn crash_everywhere(workload: &Workload, most: u64, usual: u64) -> Verdict<u64> {
     let (total, _) = count(workload)?;
-    let stride = total.div_ceil(most).max(1);
+    let stride = if wanted().is_some() { 1 } else { total.div_ceil(most).max(1) };
     let mut states = 0;
     for op in (1..=total).step_by(usize::try_from(stride).unwrap_or(1)) {
         for seed in 0..seeds(usual) {
@@ -59,8 +59,8 @@ pub(crate) fn crash_everywhere(workload: &Workload, most: u64, usual: u64) -> Ve
     Ok(states)
 }
 
-/// Seed 0 loses all that is unsynced, 1 keeps it, 2 kills the process only, others mix.
-fn crash_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64> {
+/// Runs a workload up to an operation, and no step further.
+pub(crate) fn stopped_at(workload: &Workload, op: u64) -> Verdict<Run> {
     let mut run = Run::new(workload.setup, Trouble::StopAfter(op));
     for &step in &workload.steps {
         run.step(step)?;
@@ -68,13 +68,21 @@ fn crash_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64> {
             break;
         }
     }
+    Ok(run)
+}
+
+/// Seed 0 loses all that is unsynced, 1 keeps it, 2 kills the process only, others mix.
+pub(crate) fn crash_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64> {
+    let mut run = stopped_at(workload, op)?;
     let end = if seed == 2 { End::Killed } else { End::PowerCut };
     // The stopped disk hears nothing of what the closing does.
     run.close();
     let disk = if seed == 2 { run.disk.kill() } else { run.disk.crash(seed) };
     let found = run.ledger.check(&disk.crash(1), &run.options(), end)?;
-    if seed == 2 {
-        return Ok(1);
+    match seed {
+        0 => run.ledger.acks_follow(&found)?,
+        2 => return Ok(1),
+        _ => {}
     }
     // P6: an opening that was cut short, at any operation, changes nothing.
     let cut = disk.crash(1);
@@ -86,17 +94,9 @@ fn crash_at(workload: &Workload, op: u64, seed: u64) -> Verdict<u64> {
 
 /// Fails each operation, and each read, in each way; returns how many states were checked.
 pub(crate) fn fail_everywhere(workload: &Workload, most: u64) -> Verdict<u64> {
-    let (ops, reads) = count(workload)?;
-    let mut troubles = Vec::new();
-    for op in (1..=ops).step_by(usize::try_from(ops.div_ceil(most)).unwrap_or(1).max(1)) {
-        let faults = [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost];
-        troubles.extend(faults.map(|fault| (op, Trouble::Fail(op, fault))));
-    }
-    for read in (1..=reads).step_by(usize::try_from(reads.div_ceil(most)).unwrap_or(1).max(1)) {
-        troubles.extend([Fault::ReadIo, Fault::Short].map(|fault| (read, Trouble::FailRead(read, fault))));
-    }
     let mut states = 0;
-    for (op, trouble) in troubles {
+    let most = if wanted().is_some() { u64::MAX } else { most };
+    for (op, trouble) in troubles(workload, most)? {
         if wanted().is_some_and(|(name, at, _)| (&name[..], at) != (workload.name, op)) {
             continue;
         }
@@ -107,7 +107,21 @@ pub(crate) fn fail_everywhere(workload: &Workload, most: u64) -> Verdict<u64> {
     Ok(states)
 }
 
-fn fail_at(workload: &Workload, trouble: Trouble) -> Verdict<u64> {
+/// Returns the failures to be tried, each with its number.
+pub(crate) fn troubles(workload: &Workload, most: u64) -> Verdict<Vec<(u64, Trouble)>> {
+    let (ops, reads) = count(workload)?;
+    let mut troubles = Vec::new();
+    for op in (1..=ops).step_by(usize::try_from(ops.div_ceil(most)).unwrap_or(1).max(1)) {
+        let faults = [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost];
+        troubles.extend(faults.map(|fault| (op, Trouble::Fail(op, fault))));
+    }
+    for read in (1..=reads).step_by(usize::try_from(reads.div_ceil(most)).unwrap_or(1).max(1)) {
+        troubles.extend([Fault::ReadIo, Fault::Short].map(|fault| (read, Trouble::FailRead(read, fault))));
+    }
+    Ok(troubles)
+}
+
+pub(crate) fn fail_at(workload: &Workload, trouble: Trouble) -> Verdict<u64> {
     let mut run = Run::new(workload.setup, trouble);
     let mut states = 0;
     for &step in &workload.steps {
@@ -165,6 +179,23 @@ fn rolls_survive_a_crash_and_a_failure_of_every_operation() {
 #[test]
 fn openings_survive_a_crash_and_a_failure_of_every_operation() {
     survives(&workloads::reopenings(), 4, 1000, 40);
+}
+
+#[test]
+fn lazy_syncs_survive_a_crash_and_a_failure_of_every_operation() {
+    survives(&workloads::lazily(), 4, 1000, 40);
+}
+
+#[test]
+fn what_an_opening_finds_after_a_failure_and_a_kill_survives_all_that_comes() {
+    survives(&workloads::kills(), 3, 80, 15);
+}
+
+#[test]
+fn entries_survive_a_crash_and_a_failure_wherever_sectors_end() {
+    survives(&workloads::holes(false), 2, 60, 8);
+    survives(&workloads::holes(true), 2, 40, 4);
+    survives(&workloads::one_by_one(), 4, 60, 4);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use backlog::{Durability, Error, GroupOptions, Options};
 
 use crate::crash::seeds;
 use crate::ledger::{End, Verdict};
-use crate::script::{Run, Step, Trouble};
+use crate::script::{Run, Trouble};
+use crate::step::Step;
 use crate::watch;
 use crate::workloads::{self, Workload};
 
@@ -141,4 +142,26 @@ fn issue_4_a_group_whose_creation_is_in_doubt_is_not_said_to_be_gone() {
         doubts += 1;
     }
     assert!(doubts > 0, "no failure of a creation is in doubt");
+}
+
+/// Where a write of an entry finds no room (btrfs), the group is not to be trusted until it is opened
+/// again. Its ack said `Full`, which promises that the same call works again; it never did.
+#[test]
+fn issue_4_an_ack_that_finds_no_room_says_that_the_queue_is_to_be_opened_again() {
+    let disk = SimDisk::new(1);
+    disk.no_mappings(true);
+    let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+    queue.push_batch(["a", "b"]).unwrap();
+    let consumer = queue.consumer().unwrap();
+    let (first, second) = (consumer.recv().unwrap(), consumer.recv().unwrap());
+    disk.fail(disk.ops() + 1, Fault::Full);
+
+    let answers = [first.ack(), second.ack(), consumer.try_recv().map(drop)];
+
+    for answer in answers {
+        assert!(matches!(answer, Err(backlog::Error::Poisoned { .. })), "{answer:?}");
+    }
+    queue.close().unwrap_err();
+    let queue = Options::new("jobs").sim_disk(&disk.kill()).threads(false).open().unwrap();
+    assert_eq!(queue.consumer().unwrap().recv().unwrap().payload(), b"a");
 }

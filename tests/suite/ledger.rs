@@ -64,7 +64,14 @@ pub(crate) struct Ledger {
 pub(crate) struct Found {
     log: Vec<(u64, usize)>,
     groups: BTreeMap<String, Vec<(u64, usize)>>,
-    lost: Vec<(u64, u64)>,
+    /// Which group knew of what the log does not have.
+    lost: Vec<(String, (u64, u64))>,
+}
+
+impl Found {
+    pub(crate) fn has_group(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+    }
 }
 
 /// What happened to the process.
@@ -260,7 +267,7 @@ impl Ledger {
         if !recovery.damaged.is_empty() || !recovery.refused_groups.is_empty() || recovery.older_manifest {
             return Err(format!("P7: what was torn is taken for damage: {recovery:?}"));
         }
-        let lost = recovery.lost.iter().map(|lost| lost.offsets).collect();
+        let lost = recovery.lost.iter().map(|lost| (lost.group.clone(), lost.offsets)).collect();
         let mut found = Found { lost, ..Found::default() };
         // Whatever was nacked is due.
         clock.advance(Duration::from_secs(48 * 3600));
@@ -291,7 +298,7 @@ impl Ledger {
         let name = consumer.group().to_owned();
         let mut messages: Vec<(u64, usize)> = Vec::new();
         loop {
-            let job = consumer.try_recv().map_err(|error| format!("receive in {name}: {error}"))?;
+            let job = consumer.try_recv().map_err(|error| format!("P7: receive in {name}: {error}"))?;
             let Some(job) = job else { return Ok(messages) };
             let (offset, id) = (job.offset().get(), self.known(job.offset().get(), job.payload())?);
             let behind = |last: &&(u64, usize)| last.0 >= offset || (!self.many_threads && last.1 >= id);
@@ -315,7 +322,7 @@ impl Ledger {
             if safe(sent.fate) && !there.contains(&id) {
                 return Err(format!("P1: message {id} ({sent:?}) is gone"));
             }
-            let lost = |offset| found.lost.iter().any(|&(first, end)| (first..end).contains(&offset));
+            let lost = |offset| found.lost.iter().any(|(_, lost)| (lost.0..lost.1).contains(&offset));
             if safe(sent.fate) && sent.offset.is_some_and(lost) {
                 return Err(format!("P1: message {id} ({sent:?}) is reported lost"));
             }
@@ -326,12 +333,12 @@ impl Ledger {
         for (name, reader) in &self.readers {
             let Some(messages) = found.groups.get(name) else {
                 if reader.existence == Existence::Yes {
-                    return Err(format!("group {name} is gone"));
+                    return Err(format!("P6: group {name} is gone"));
                 }
                 continue;
             };
             if reader.existence == Existence::No {
-                return Err(format!("group {name} was removed and is there"));
+                return Err(format!("P6: group {name} was removed and is there"));
             }
             let delivered: BTreeSet<usize> = messages.iter().map(|&(_, id)| id).collect();
             for &id in &there {
@@ -350,7 +357,18 @@ impl Ledger {
             }
         }
         match found.groups.keys().find(|name| !self.readers.contains_key(*name)) {
-            Some(name) => Err(format!("group {name} is there, and nobody made it")),
+            Some(name) => Err(format!("P6: group {name} is there, and nobody made it")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what is left when nothing unsynced is: no buffered ack outlives its message.
+    pub(crate) fn acks_follow(&self, found: &Found) -> Verdict {
+        let buffered = |name: &str| self.readers.get(name).is_some_and(|reader| !reader.synced);
+        match found.lost.iter().find(|(name, _)| buffered(name)) {
+            Some((name, lost)) => {
+                Err(format!("P5: {name} has synced acks of {lost:?}, which the log does not have"))
+            }
             None => Ok(()),
         }
     }

@@ -12,12 +12,11 @@ mod behaviour_pool;
 mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
-/// What a hostile reader tried on files that have gone bad.
-#[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
-mod broken;
-/// And on an open queue.
+/// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
+/// What comes next, from a seed or from a fuzzer.
+mod choices;
 /// How the command line is run.
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
@@ -28,22 +27,37 @@ mod cli_look;
 mod cli_push;
 /// `work`: a command for each message.
 mod cli_work;
+/// What fuzzers were given, and what they found.
+mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
+/// Damage of every kind, in folders and on the simulated disk.
+#[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
+mod damage;
+/// Random numbers by seed.
+mod dice;
 /// Torn bytes set aside, and a manifest that grows.
 mod evidence;
 /// The programs in `examples`, killed and run again.
 mod examples;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What the fuzzers in `fuzz` do with their bytes.
+mod fuzzed;
+/// A folder whose files were changed.
+mod fuzzed_folder;
 /// One behaviour test, two disks.
 mod harness;
 /// A real process killed with SIGKILL on a real disk.
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// 34 faults at ten points each.
+mod matrix;
+/// A batch at a wrong place, a length without its checksum.
+mod misplaced;
 /// Planted bugs, which the crash tests find.
 mod plants;
 /// Random steps, reopening, kills and power cuts among them.
@@ -56,6 +70,8 @@ mod rust_text;
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.
 mod sequences;
+/// What a program does, one thing at a time.
+mod step;
 /// Several threads at once on a queue that ends, or fails, at any moment.
 mod threads;
 /// The architecture, as rules that are checked.
@@ -64,3 +80,5 @@ mod tidy;
 mod watch;
 /// What the crash tests do before the crash.
 mod workloads;
+/// One bad copy of what is written twice, after every crash.
+mod wounds;

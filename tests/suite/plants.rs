@@ -1,73 +1,277 @@
-//! Do the crash tests bite? Each planted bug must be found, by the promise it breaks.
+//! Do the suites bite? Each planted bug must be found, by the promise that it breaks.
+//!
+//! The state that finds it must be clean without it. `--nocapture` shows what is found, and where.
 
-use backlog::testing::Plants;
+use backlog::testing::{Plant, plant};
 
-use crate::crash::{crash_everywhere, fail_everywhere};
+use crate::crash::{count, crash_at, crash_everywhere, fail_at, seeds, troubles};
 use crate::ledger::Verdict;
+use crate::misplaced::Batch;
 use crate::script::Setup;
 use crate::workloads::{self, Workload};
+use crate::{evidence, misplaced, wounds};
 
-fn planted(workload: Workload, plants: Plants) -> Workload {
-    let setup = Setup { plants, ..workload.setup };
-    Workload { setup, ..workload }
+/// One state of a suite: its name, as `docs/TESTING.md` has it, and its check.
+struct State {
+    name: String,
+    check: Box<dyn Fn() -> Verdict<u64>>,
 }
 
-fn crashes(workload: Workload, plants: Plants) -> Verdict<u64> {
-    crash_everywhere(&planted(workload, plants), u64::MAX, 8)
+fn state(name: String, check: impl Fn() -> Verdict<u64> + 'static) -> State {
+    State { name, check: Box::new(check) }
 }
 
-fn is_found(outcome: Verdict<u64>, promises: &[&str]) {
-    let found = outcome.expect_err("the planted bug is not found");
-    println!("found: {found}");
-    assert!(promises.iter().any(|promise| found.contains(promise)), "not what the bug breaks: {found}");
+/// Crashes at every operation from one on.
+fn crashes(workload: &Workload, from: u64, usual: u64) -> Vec<State> {
+    each(workload, from, usual, crash_at)
 }
 
+/// Crashes at every operation from one on, and then one copy going bad.
+fn wounds(workload: &Workload, from: u64, usual: u64) -> Vec<State> {
+    each(workload, from, usual, wounds::wounded_at)
+}
+
+fn each(
+    workload: &Workload,
+    from: u64,
+    usual: u64,
+    check: fn(&Workload, u64, u64) -> Verdict<u64>,
+) -> Vec<State> {
+    let (ops, _) = count(workload).unwrap();
+    let all = (from..=ops).flat_map(|op| (0..seeds(usual)).map(move |seed| (op, seed)));
+    let one = |(op, seed)| {
+        let workload = workload.clone();
+        state(format!("{}:{op}:{seed}", workload.name), move || check(&workload, op, seed))
+    };
+    all.map(one).collect()
+}
+
+/// Failures of every operation from one on.
+fn failures(workload: &Workload, from: u64) -> Vec<State> {
+    let all = troubles(workload, u64::MAX).unwrap().into_iter().filter(|&(op, _)| op >= from);
+    let one = |(op, trouble)| {
+        let workload = workload.clone();
+        state(format!("{}:{op}:0 {trouble:?}", workload.name), move || fail_at(&workload, trouble))
+    };
+    all.map(one).collect()
+}
+
+/// Checks that one of the states shows the bug, as one of the promises broken, and is clean without.
+fn is_found(bug: Plant, states: &[State], promises: &[&str]) {
+    let planted = plant(bug);
+    let mut checked = states.iter().zip(1..).map(|(state, tried)| (state, tried, (state.check)()));
+    let found = checked.find(|(_, _, outcome)| outcome.is_err());
+    drop(planted);
+
+    let (state, tried, outcome) = found.expect("the planted bug is not found");
+    let broken = outcome.unwrap_err();
+    println!("{bug:?} is found by {} after {tried} states: {broken}", state.name);
+    assert!(promises.iter().any(|promise| broken.contains(promise)), "not what {bug:?} breaks: {broken}");
+    (state.check)().unwrap_or_else(|broken| panic!("{} without {bug:?}: {broken}", state.name));
+}
+
+/// A disk that says "ok" to each sync of a folder, and does nothing.
 #[test]
-fn a_folder_that_is_not_synced_is_found() {
+fn folders_that_are_never_synced_are_found() {
     let workload = workloads::everything();
     let setup = Setup { ignore_dir_syncs: true, ..workload.setup };
 
     let outcome = crash_everywhere(&Workload { setup, ..workload }, u64::MAX, 8);
 
-    is_found(outcome, &["P1", "P4", "P6"]);
+    let broken = outcome.expect_err("names that were not synced are lost");
+    assert!(["P1", "P4", "P6"].iter().any(|promise| broken.contains(promise)), "{broken}");
+}
+
+#[test]
+fn a_manifest_named_before_its_folders_are_is_found() {
+    is_found(Plant::NoFolderSyncAtBirth, &crashes(&workloads::deferred(), 10, 16), &["P6"]);
+}
+
+#[test]
+fn a_queue_whose_own_name_is_not_synced_is_found() {
+    is_found(Plant::NoParentSyncAtBirth, &crashes(&workloads::deferred(), 20, 4), &["P1", "P4"]);
+}
+
+#[test]
+fn a_segment_whose_name_is_not_synced_is_found() {
+    is_found(Plant::NoFolderSyncAtRoll, &crashes(&workloads::rolls(), 40, 8), &["P6", "P1"]);
+}
+
+#[test]
+fn a_group_whose_folders_are_not_synced_is_found() {
+    is_found(Plant::NoFolderSyncAtGroupBirth, &crashes(&workloads::reopenings(), 35, 8), &["P6"]);
+}
+
+#[test]
+fn a_slot_before_the_segment_that_it_names_is_found() {
+    is_found(Plant::SlotBeforeSegment, &crashes(&workloads::rolls(), 40, 8), &["P6", "P1"]);
+}
+
+#[test]
+fn a_batch_before_the_slot_that_names_its_segment_is_found() {
+    is_found(Plant::BatchBeforeSlot, &crashes(&workloads::rolls(), 40, 8), &["P6", "P1"]);
+}
+
+#[test]
+fn a_manifest_that_is_named_before_its_sync_is_found() {
+    is_found(Plant::RenamedBeforeSync, &crashes(&workloads::deferred(), 10, 8), &["P6"]);
+}
+
+#[test]
+fn a_group_whose_files_go_before_the_slot_is_found() {
+    is_found(Plant::RemovedBeforeSlot, &crashes(&workloads::everything(), 250, 4), &["P6"]);
 }
 
 #[test]
 fn publishing_before_the_sync_is_found() {
-    let mut plants = Plants::default();
-    plants.publish_before_sync = true;
-
-    is_found(crashes(workloads::everything(), plants), &["P1"]);
-}
-
-#[test]
-fn a_mark_set_before_its_sync_has_returned_is_found() {
-    let mut plants = Plants::default();
-    plants.mark_before_sync = true;
-
-    is_found(crashes(workloads::rolls(), plants), &["P7", "P6"]);
-}
-
-#[test]
-fn a_batch_written_before_the_manifest_says_not_closed_is_found() {
-    let mut plants = Plants::default();
-    plants.write_before_opened = true;
-
-    is_found(crashes(workloads::reopenings(), plants), &["P1", "P4", "P7"]);
-}
-
-#[test]
-fn a_failed_write_that_is_not_zeroed_is_found() {
-    let mut plants = Plants::default();
-    plants.no_zeroing = true;
-
-    is_found(fail_everywhere(&planted(workloads::deferred(), plants), u64::MAX), &["had no effect"]);
+    is_found(Plant::PublishBeforeSync, &crashes(&workloads::everything(), 90, 8), &["P1"]);
 }
 
 #[test]
 fn answering_before_the_sync_is_found() {
-    let mut plants = Plants::default();
-    plants.answer_before_sync = true;
+    is_found(Plant::AnswerBeforeSync, &crashes(&workloads::rolls(), 40, 8), &["P1"]);
+}
 
-    is_found(crashes(workloads::rolls(), plants), &["P1"]);
+#[test]
+fn an_ack_that_is_answered_before_its_sync_is_found() {
+    is_found(Plant::AckBeforeSync, &crashes(&workloads::kills(), 45, 4), &["P5"]);
+}
+
+#[test]
+fn acks_that_are_synced_before_their_messages_are_found() {
+    is_found(Plant::AckBeforeMessage, &crashes(&workloads::lazily(), 60, 1), &["P5"]);
+}
+
+#[test]
+fn a_mark_set_before_its_sync_has_returned_is_found() {
+    is_found(Plant::MarkBeforeSync, &crashes(&workloads::rolls(), 40, 8), &["P7"]);
+}
+
+#[test]
+fn an_own_mark_set_before_its_sync_has_returned_is_found() {
+    is_found(Plant::OwnMarkBeforeSync, &crashes(&workloads::one_by_one(), 75, 60), &["P7"]);
+}
+
+#[test]
+fn a_second_sync_of_a_half_that_is_trusted_is_found() {
+    is_found(Plant::SecondHalfSyncTrusted, &failures(&workloads::kills(), 45), &["P5"]);
+}
+
+#[test]
+fn a_second_sync_of_the_manifest_that_is_trusted_is_found() {
+    is_found(Plant::SecondSlotSyncTrusted, &failures(&workloads::kills(), 75), &["P6"]);
+}
+
+#[test]
+fn a_second_sync_that_is_trusted_is_found() {
+    is_found(Plant::SecondSyncTrusted, &failures(&workloads::deferred(), 20), &["P1", "P7"]);
+}
+
+#[test]
+fn a_log_that_two_of_us_sync_is_found() {
+    is_found(Plant::SyncedByTwo, &failures(&workloads::lazily(), 100), &["P1", "P7"]);
+}
+
+#[test]
+fn a_failed_write_that_is_not_zeroed_is_found() {
+    is_found(Plant::NotZeroed, &failures(&workloads::deferred(), 20), &["had no effect"]);
+}
+
+#[test]
+fn a_batch_written_before_the_manifest_says_not_closed_is_found() {
+    is_found(Plant::WriteBeforeOpened, &crashes(&workloads::reopenings(), 35, 4), &["P1", "P4", "P7"]);
+}
+
+#[test]
+fn evidence_that_is_set_aside_too_late_is_found() {
+    let states: Vec<State> = (2..200)
+        .map(|seed| state(format!("evidence seed {seed}"), move || evidence::sets_aside(seed).map(|()| 1)))
+        .collect();
+
+    is_found(Plant::EvidenceLate, &states, &["P7"]);
+}
+
+#[test]
+fn a_reserve_that_is_told_before_it_is_synced_is_found() {
+    is_found(Plant::ReserveUnsynced, &crashes(&workloads::reserves(), 40, 4), &["P4", "P1"]);
+}
+
+#[test]
+fn a_base_within_the_reserve_is_found() {
+    is_found(Plant::BaseWithinReserve, &crashes(&workloads::reserves(), 40, 4), &["P4"]);
+}
+
+#[test]
+fn a_manifest_that_only_the_cache_holds_is_found() {
+    is_found(Plant::CachedManifest, &failures(&workloads::kills(), 35), &["P6"]);
+}
+
+#[test]
+fn a_log_that_only_the_cache_holds_is_found() {
+    is_found(Plant::CachedLog, &failures(&workloads::kills(), 40), &["P1", "P7"]);
+}
+
+#[test]
+fn halves_that_only_the_cache_holds_are_found() {
+    is_found(Plant::CachedHalves, &failures(&workloads::kills(), 45), &["P1", "P7"]);
+}
+
+#[test]
+fn a_bad_copy_that_is_left_so_is_found() {
+    is_found(Plant::CopyNotMadeGood, &wounds(&workloads::kills(), 40, 8), &["P6"]);
+}
+
+#[test]
+fn a_slot_in_one_copy_is_found() {
+    is_found(Plant::OneCopy, &wounds(&workloads::kills(), 60, 2), &["P1", "P6", "P7"]);
+}
+
+#[test]
+fn an_old_half_that_is_not_superseded_is_found() {
+    is_found(Plant::NotSuperseded, &wounds(&workloads::kills(), 60, 2), &["P7"]);
+}
+
+#[test]
+fn an_old_half_that_is_not_superseded_for_good_is_found() {
+    is_found(Plant::SupersededUnsynced, &wounds(&workloads::kills(), 60, 2), &["P7"]);
+}
+
+#[test]
+fn a_position_left_out_of_the_checksum_is_found() {
+    let batches = misplaced::past().batches().to_vec();
+    let pairs = batches.iter().flat_map(|&from| batches.iter().map(move |&to| (from, to)));
+    let alike = pairs.filter(|&(from, to)| misplaced::alike(from, to));
+    let one = |(from, to): (Batch, Batch)| {
+        let name = format!("batch {} at the place of {}", from.0, to.0);
+        state(name, move || misplaced::misdirected(&misplaced::past(), from, to).map(|()| 1))
+    };
+
+    is_found(Plant::PositionLeftOut, &alike.map(one).collect::<Vec<_>>(), &["P7"]);
+}
+
+#[test]
+fn a_length_that_is_believed_before_its_checksum_is_found() {
+    let batches = misplaced::past().batches().to_vec();
+    let bits = batches.into_iter().flat_map(|batch| (0..32).map(move |bit| (batch, bit)));
+    let one = |(batch, bit): (Batch, usize)| {
+        let name = format!("batch {}, bit {bit} of its length", batch.0);
+        state(name, move || misplaced::flipped_length(&misplaced::past(), batch, bit).map(|()| 1))
+    };
+
+    is_found(Plant::LengthBelieved, &bits.map(one).collect::<Vec<_>>(), &["P1"]);
+}
+
+#[test]
+fn a_salt_that_is_used_again_is_found() {
+    is_found(Plant::SaltReused, &crashes(&workloads::holes(false), 220, 4), &["P6", "P7"]);
+}
+
+#[test]
+fn a_new_half_in_use_before_its_sync_is_found() {
+    is_found(Plant::NewHalfUnsynced, &crashes(&workloads::reopenings(), 45, 8), &["P6"]);
+}
+
+#[test]
+fn an_opening_that_goes_on_in_the_same_half_is_found() {
+    is_found(Plant::SameHalf, &crashes(&workloads::holes(false), 170, 4), &["P1"]);
 }

@@ -4,79 +4,22 @@
 
 use std::time::Instant;
 
-use backlog::testing::Fault;
-
+use crate::choices::{fault, setup, step};
+use crate::dice::Dice;
 use crate::ledger::{End, Verdict};
-use crate::script::{Run, SPY, Setup, Step, Trouble};
+use crate::script::{Run, Trouble};
+use crate::step::Step;
 use crate::watch;
-
-/// A generator of numbers (splitmix64): the same seed, the same steps.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn size(&mut self, end: u64) -> usize {
-        usize::try_from(self.below(end)).unwrap_or(0)
-    }
-
-    fn step(&mut self) -> Step {
-        let group = ["synced", "buffered", "other"][self.size(3)];
-        let synced = self.below(2) == 0;
-        let length = match self.below(8) {
-            0 => 0,
-            1 => self.size(20_000),
-            _ => self.size(900),
-        };
-        match self.below(40) {
-            0..10 => Step::Push { synced, length },
-            10..13 => Step::Batch { synced, count: 1 + self.size(9), length: length.min(2000) },
-            13..15 => Step::Deferred { count: 1 + self.size(5), length: length.min(2000) },
-            15..20 => Step::Receive { group, count: 1 + self.size(6) },
-            20..24 => Step::Ack { group, count: 1 + self.size(4) },
-            24..26 => Step::AckAll { group },
-            26 => Step::Nack { group },
-            27 => Step::Reject { group },
-            28 => Step::Release { group },
-            29 => Step::Drop { group },
-            30 => Step::Create { group, synced: group == "synced" },
-            31 => {
-                if self.below(3) == 0 {
-                    Step::Remove { group }
-                } else {
-                    Step::Create { group: SPY, synced: true }
-                }
-            }
-            32 => Step::Sync,
-            33 => Step::Duties,
-            34 | 35 => Step::Advance { seconds: self.below(30) },
-            36 => Step::Reopen,
-            37 => Step::Kill,
-            _ => Step::PowerCut { seed: self.below(1000) },
-        }
-    }
-}
 
 fn run(seed: u64, trouble: impl FnOnce(&mut Dice) -> Trouble) -> Verdict {
     let mut dice = Dice(seed);
-    let setup = Setup {
-        segment_bytes: 4096 << (1 + dice.below(3)),
-        no_mappings: dice.below(2) == 0,
-        ..Setup::default()
-    };
-    let mut run = Run::new(setup, trouble(&mut dice));
+    let mut run = Run::new(setup(&mut dice), trouble(&mut dice));
     for group in ["synced", "buffered"] {
         run.step(Step::Create { group, synced: group == "synced" })?;
     }
     let steps = 20 + dice.below(100);
     for number in 0..steps {
-        let step = dice.step();
+        let step = step(&mut dice);
         run.step(step).map_err(|broken| format!("step {number}, {step:?}: {broken}"))?;
     }
     let disk = run.disk.crash(dice.below(100));
@@ -111,8 +54,5 @@ fn random_steps_keep_every_promise() {
 
 #[test]
 fn random_steps_with_one_failure_keep_every_promise() {
-    all(200, |dice| {
-        let faults = [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost];
-        Trouble::Fail(1 + dice.below(600), faults[dice.size(4)])
-    });
+    all(200, fault);
 }

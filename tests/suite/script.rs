@@ -5,85 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backlog::testing::{Fault, ManualClock, Plants, SimDisk};
+use backlog::testing::{Fault, ManualClock, SimDisk};
 use backlog::{Delivery, Durability, Error, GroupOptions, Options, Queue, Start};
 
-use crate::ledger::{End, Ledger, Verdict, payload};
+use crate::ledger::{End, Found, Ledger, Verdict, payload};
+use crate::step::Step;
 
-/// One thing that a program does with a queue. Whatever it takes comes from the oldest loans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Push {
-        synced: bool,
-        length: usize,
-    },
-    Batch {
-        synced: bool,
-        count: usize,
-        length: usize,
-    },
-    /// Pushes that are handed over and waited for together.
-    Deferred {
-        count: usize,
-        length: usize,
-    },
-    Receive {
-        group: &'static str,
-        count: usize,
-    },
-    Ack {
-        group: &'static str,
-        count: usize,
-    },
-    /// Acks every second of the loans, with one write.
-    AckAll {
-        group: &'static str,
-    },
-    Nack {
-        group: &'static str,
-    },
-    /// Receives one and nacks it with many words, so often: entries, for a half to be full.
-    Fill {
-        group: &'static str,
-        times: usize,
-    },
-    Reject {
-        group: &'static str,
-    },
-    Release {
-        group: &'static str,
-    },
-    /// Drops all loans.
-    Drop {
-        group: &'static str,
-    },
-    Create {
-        group: &'static str,
-        synced: bool,
-    },
-    Remove {
-        group: &'static str,
-    },
-    Sync,
-    Duties,
-    Advance {
-        seconds: u64,
-    },
-    /// Closes and opens.
-    Reopen,
-    Kill,
-    PowerCut {
-        seed: u64,
-    },
-}
-
-/// On which disk, and with which planted bugs.
+/// On which disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) segment_bytes: u64,
     pub(crate) no_mappings: bool,
     pub(crate) ignore_dir_syncs: bool,
-    pub(crate) plants: Plants,
 }
 
 /// What goes wrong, counted over all the disks of a run.
@@ -108,10 +41,14 @@ pub(crate) struct Run {
     before: (u64, u64),
     spying: Arc<AtomicBool>,
     spied: Arc<Mutex<Vec<Delivery>>>,
+    /// What the opening after a kill will find.
+    left: Option<Found>,
     /// Whether a call has failed.
     pub(crate) failed: bool,
     /// What ends at the operations so far would leave, if the disk keeps that.
     pub(crate) ends: Vec<Left>,
+    /// What the last call that failed said.
+    pub(crate) error: Option<Error>,
 }
 
 /// What an end would have left, and what was known then.
@@ -147,15 +84,17 @@ impl Run {
             before: (0, 0),
             spying: Arc::default(),
             spied: Arc::default(),
+            left: None,
             failed: false,
             ends: Vec::new(),
+            error: None,
         };
         run.arm();
         run
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options::new("simulated").segment_bytes(self.setup.segment_bytes).plants(self.setup.plants)
+        Options::new("simulated").segment_bytes(self.setup.segment_bytes)
     }
 
     pub(crate) fn ops(&self) -> u64 {
@@ -372,6 +311,9 @@ impl Run {
         {
             eprintln!("operation {}: {error}", self.ops());
         }
+        if let Err(error) = result {
+            self.error = Some(error.clone());
+        }
         self.ledger.deaf = self.stopped();
         let asked_wrongly =
             |error: &Error| matches!(error, Error::GroupExists { .. } | Error::NoSuchGroup { .. });
@@ -408,6 +350,7 @@ impl Run {
 
     /// Opens the queue; after a failure, once more: an opening can be done again.
     fn open(&mut self) {
+        let mut left = self.left.take();
         for _ in 0..2 {
             let options = self.options().sim_disk(&self.disk).manual_clock(&self.clock).threads(false);
             match options.open() {
@@ -415,7 +358,10 @@ impl Run {
                     self.collect(|_| {});
                     self.spy(&queue);
                     self.queue = Some(queue);
-                    if self.failed {
+                    if let Some(found) = left {
+                        // P6: a killed process may have left it in the cache; now it is durable.
+                        self.ledger.resolve(&found);
+                    } else if self.failed {
                         // What a failed sync gave up is gone, though it was told as buffered.
                         self.ledger.buffered_is_in_doubt();
                     } else {
@@ -423,7 +369,11 @@ impl Run {
                     }
                     return;
                 }
-                failed @ Err(_) => self.note(&failed),
+                failed @ Err(_) => {
+                    self.note(&failed);
+                    // What it has not synced may be lost by that failure.
+                    left = None;
+                }
             }
         }
     }
@@ -465,8 +415,14 @@ impl Run {
         let found = self.ledger.check(&next.crash(1), &self.options(), end)?;
         match end {
             // What is only in the cache yet becomes durable with the next opening.
-            End::Killed => self.ledger.process_ended(),
-            End::PowerCut => self.ledger.resolve(&found),
+            End::Killed => {
+                self.ledger.process_ended();
+                self.left = Some(found);
+            }
+            End::PowerCut => {
+                self.ledger.resolve(&found);
+                self.left = None;
+            }
         }
         self.disk = next;
         self.arm();

@@ -10,12 +10,13 @@
 
 use std::time::Instant;
 
-use backlog::testing::{Fault, Plants};
+use backlog::testing::{Fault, Plant, plant};
 
 use crate::beginnings::{BEGINNINGS, Beginning, STEPS};
-use crate::broken::Dice;
+use crate::dice::Dice;
 use crate::ledger::{End, Ledger, Verdict};
-use crate::script::{Left, Run, Step, Trouble};
+use crate::script::{Left, Run, Trouble};
+use crate::step::Step;
 use crate::watch;
 
 /// Steps, by their numbers in the alphabet.
@@ -303,9 +304,9 @@ fn a_crash_after_a_failure_breaks_no_promise() {
 }
 
 /// Whether some sequence of up to two steps from there finds a planted bug.
-fn finds(beginning: &str, check: Check, plant: fn(&mut Plants)) -> Option<String> {
-    let mut beginning = BEGINNINGS.iter().find(|known| known.0 == beginning)?.1().ok()?;
-    plant(&mut beginning.setup.plants);
+fn finds(beginning: &str, check: Check, bug: Plant) -> Option<String> {
+    let beginning = BEGINNINGS.iter().find(|known| known.0 == beginning)?.1().ok()?;
+    let _planted = plant(bug);
     let mut found = None;
     sequences(2, 0, |sequence| {
         if found.is_none() {
@@ -317,9 +318,9 @@ fn finds(beginning: &str, check: Check, plant: fn(&mut Plants)) -> Option<String
 
 #[test]
 fn short_sequences_find_planted_bugs() {
-    let answered = finds("used", crash_in_last, |plants| plants.answer_before_sync = true);
-    let marked = finds("rolling", crash_in_last, |plants| plants.mark_before_sync = true);
-    let unzeroed = finds("used", fail_anywhere, |plants| plants.no_zeroing = true);
+    let answered = finds("used", crash_in_last, Plant::AnswerBeforeSync);
+    let marked = finds("rolling", crash_in_last, Plant::MarkBeforeSync);
+    let unzeroed = finds("used", fail_anywhere, Plant::NotZeroed);
 
     for (found, promise) in [(answered, "P1"), (marked, "P7"), (unzeroed, "had no effect")] {
         let found = found.expect("the planted bug is not found");

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use backlog::testing::{Fault, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Offset, Options, Queue, Start, Ticket};
 
-use crate::broken::Dice;
 use crate::crash::seeds;
+use crate::dice::Dice;
 use crate::ledger::{End, Ledger, Verdict, payload};
 use crate::watch;
 

@@ -10,7 +10,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 
 /// A module names only modules of lower levels.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "offset", "clock", "storage", "sync", "wake"],
+    &["error", "offset", "clock", "storage", "sync", "wake", "plant"],
     &["commit", "format", "codec", "options"],
     &["log", "offsets", "manifest", "inspect"],
     &["group", "compact"],
@@ -230,7 +230,7 @@ fn read(folder: &str, into: &mut Vec<Source>) {
 #[test]
 fn the_code_keeps_to_the_architecture() {
     let mut sources = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/fuzz_targets"] {
         read(folder, &mut sources);
     }
 

@@ -1,6 +1,7 @@
 //! What do the crash tests do before the crash?
 
-use crate::script::{SPY, Setup, Step};
+use crate::script::{SPY, Setup};
+use crate::step::Step;
 
 /// A named run of steps.
 #[derive(Clone, Debug)]
@@ -129,4 +130,82 @@ pub(crate) fn switches(synced: bool) -> Workload {
     steps.extend([Step::Receive { group, count: 5 }, Step::Ack { group, count: 5 }]);
     let name = if synced { "synced-switches" } else { "buffered-switches" };
     Workload { name, setup: small(), steps }
+}
+
+/// Buffered pushes and acks, synced by somebody else's call and by duties.
+pub(crate) fn lazily() -> Workload {
+    let mut steps = vec![
+        Step::Create { group: SYNCED, synced: true },
+        Step::Create { group: BUFFERED, synced: false },
+        push(true, 100),
+    ];
+    for lazy in [&[Step::Sync][..], &[Step::Advance { seconds: 3 }, Step::Duties], &[Step::Reopen]] {
+        steps.extend([push(false, 300), push(false, 200)]);
+        steps.extend([Step::Receive { group: BUFFERED, count: 2 }, Step::AckAll { group: BUFFERED }]);
+        steps.extend([Step::Receive { group: SYNCED, count: 3 }, Step::Ack { group: SYNCED, count: 2 }]);
+        // Twice, for duties wait until nothing has changed.
+        steps.extend(lazy.iter().chain(lazy));
+        steps.push(push(true, 50));
+    }
+    Workload { name: "lazily", setup: small(), steps }
+}
+
+/// Kills, and what the next opening finds is worked with.
+pub(crate) fn kills() -> Workload {
+    let mut steps = vec![Step::Create { group: SYNCED, synced: true }, push(true, 300)];
+    for group in ["first", "second"] {
+        steps.extend([
+            Step::Receive { group: SYNCED, count: 1 },
+            Step::Ack { group: SYNCED, count: 1 },
+            push(true, 200),
+            Step::Create { group, synced: true },
+            Step::Kill,
+            Step::Receive { group, count: 2 },
+            Step::Ack { group, count: 1 },
+            Step::Receive { group: SYNCED, count: 2 },
+            Step::Ack { group: SYNCED, count: 1 },
+            push(true, 6000),
+            Step::Kill,
+            push(true, 100),
+        ]);
+    }
+    steps.extend([Step::Receive { group: SYNCED, count: 4 }, Step::Ack { group: SYNCED, count: 4 }]);
+    Workload { name: "kills", setup: small(), steps }
+}
+
+/// Acks that a power cut keeps in part, so that entries lie behind a hole, and openings after it.
+pub(crate) fn holes(synced: bool) -> Workload {
+    let group = if synced { SYNCED } else { BUFFERED };
+    let mut steps = vec![Step::Create { group, synced }, Step::Batch { synced: true, count: 90, length: 4 }];
+    for seed in [5, 11, 17] {
+        steps.extend([
+            Step::Receive { group, count: 50 },
+            Step::Ack { group, count: 40 },
+            Step::PowerCut { seed },
+            Step::Receive { group, count: 20 },
+            Step::Ack { group, count: 3 },
+            Step::Kill,
+        ]);
+    }
+    Workload { name: if synced { "synced-holes" } else { "holes" }, setup: small(), steps }
+}
+
+/// One loan at a time, acked or nacked: entries of one slot and of two, each with an own mark, lie in
+/// every way over sectors.
+pub(crate) fn one_by_one() -> Workload {
+    let group = SYNCED;
+    let mut steps =
+        vec![Step::Create { group, synced: true }, Step::Batch { synced: true, count: 40, length: 4 }];
+    for _ in 0..16 {
+        steps.extend([Step::Receive { group, count: 1 }, Step::Ack { group, count: 1 }]);
+        steps.extend([Step::Receive { group, count: 1 }, Step::Nack { group }]);
+    }
+    Workload { name: "one-by-one", setup: small(), steps }
+}
+
+/// More offsets than one reserve has, none of them synced.
+pub(crate) fn reserves() -> Workload {
+    let batch = |count| Step::Batch { synced: false, count, length: 1 };
+    let steps = vec![push(true, 10), batch(4090), batch(20), push(false, 10), push(false, 10)];
+    Workload { name: "reserves", setup: Setup { segment_bytes: 1 << 20, ..small() }, steps }
 }

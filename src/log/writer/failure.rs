@@ -3,6 +3,7 @@
 use super::Writer;
 use crate::error::{Error, Result};
 use crate::format::batch;
+use crate::plant::{Plant, planted};
 use crate::storage::write_all_at;
 
 impl Writer {
@@ -12,8 +13,7 @@ impl Writer {
     pub(super) fn take_back(&mut self, position: u64, cause: &std::io::Error) -> Error {
         let path = self.log.path(self.active.segment.number);
         let repeated = std::io::Error::new(cause.kind(), cause.to_string());
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.no_zeroing {
+        if planted(Plant::NotZeroed) {
             return Error::io("write", path, repeated);
         }
         match write_all_at(&*self.active.file, &[0; batch::HEADER], position) {

@@ -7,8 +7,13 @@ use std::collections::BTreeMap;
 
 use super::Writer;
 use crate::error::{Error, Result};
-use crate::format::manifest::{LogMark, Slot as Slots};
+use crate::format::manifest::{GroupRow, LogMark};
 use crate::offset::Offset;
+use crate::plant::{Plant, planted};
+
+/// For each group by name: the generation of the half that holds, and a position in it before which
+/// all entries are durable.
+pub(crate) type GroupMarks = BTreeMap<String, (u64, u64)>;
 
 /// How many offsets are reserved at first; each reserve is twice the one before.
 pub(super) const FIRST_RESERVE: u64 = 1 << 12;
@@ -21,12 +26,11 @@ impl Writer {
         if self.opened {
             return Ok(());
         }
-        if let Some(evidence) = &self.evidence {
+        if let Some(evidence) = self.evidence.as_ref().filter(|_| !planted(Plant::EvidenceLate)) {
             evidence.set_aside(&*self.log.storage)?;
             self.evidence = None;
         }
-        #[cfg(any(test, feature = "testing"))]
-        if self.plants.write_before_opened {
+        if planted(Plant::WriteBeforeOpened) {
             self.opened = true;
             self.reserved = self.next + FIRST_RESERVE;
             return Ok(());
@@ -79,11 +83,11 @@ impl Writer {
     }
 
     fn update_mark(&mut self, mark: LogMark) -> Result<()> {
-        self.tell(mark, &BTreeMap::new())
+        self.tell(mark, &GroupMarks::new())
     }
 
-    /// Writes a slot with this mark, and the generations that the groups' files have by now.
-    fn tell(&mut self, mark: LogMark, generations: &BTreeMap<String, u64>) -> Result<()> {
+    /// Writes a slot with this mark, and what is durable of the groups' files by now.
+    fn tell(&mut self, mark: LogMark, groups: &GroupMarks) -> Result<()> {
         // Of what lies behind the mark the walk at opening tells; the row may know more already.
         let about = self.active.about;
         let updated = self.manifest.update(|slot| {
@@ -92,7 +96,10 @@ impl Writer {
                 row.about = about;
             }
             for row in &mut slot.groups {
-                row.generation = generations.get(&row.name).copied().unwrap_or(row.generation);
+                // One that nobody tells of keeps its own: that still holds, for the half it names.
+                if let Some(newer) = news(row, groups) {
+                    (row.generation, row.mark) = newer;
+                }
             }
         });
         updated.map_err(|error| match error {
@@ -106,7 +113,7 @@ impl Writer {
     /// # Errors
     /// When the disk refuses, or the writer was poisoned: the manifest stays as it is, and the next
     /// opening finds the end by itself.
-    pub(crate) fn close(&mut self, generations: &BTreeMap<String, u64>) -> Result<()> {
+    pub(crate) fn close(&mut self, groups: &GroupMarks) -> Result<()> {
         if let Some(poison) = &self.poisoned {
             return Err(poison.clone());
         }
@@ -116,18 +123,19 @@ impl Writer {
             let mut mark = self.durable_mark(self.reserved, true);
             // Beyond burnt ones.
             mark.next = self.next;
-            self.tell(mark, generations)?;
+            self.tell(mark, groups)?;
             self.opened = false;
             self.walked = false;
-        } else if generations_differ(&self.manifest.slot(), generations) {
+        } else if self.manifest.slot().groups.iter().any(|row| news(row, groups).is_some()) {
             let mark = self.manifest.slot().log;
-            self.tell(mark, generations)?;
+            self.tell(mark, groups)?;
         }
         Ok(())
     }
 }
 
-/// Tells whether a group's file has a newer generation than the slot says.
-fn generations_differ(slot: &Slots, generations: &BTreeMap<String, u64>) -> bool {
-    slot.groups.iter().any(|row| generations.get(&row.name).is_some_and(|&newer| newer > row.generation))
+/// Returns what a row of the manifest does not know yet. What it told once stays told: of a half that
+/// was found to be shorter, nobody gets here.
+fn news(row: &GroupRow, groups: &GroupMarks) -> Option<(u64, u64)> {
+    groups.get(&row.name).copied().filter(|&told| told > (row.generation, row.mark))
 }

@@ -173,6 +173,39 @@ fn a_bad_sector_in_a_header_page_is_told_once() {
 }
 
 #[test]
+fn a_bad_sector_over_the_last_entries_is_damage_where_the_manifest_tells_how_far_they_reach() {
+    let (disk, [holds, _], start) = settled();
+    let bytes = disk.read_file(&holds).unwrap();
+    let entries = usize::try_from(start).unwrap()..bytes.len();
+    let end = entries.rev().find(|&at| bytes[at] != 0).unwrap() as u64 / 32 * 32 + 32;
+    let told = |generation, mark| GroupRow { mark, ..row(generation) };
+    let found = |disk: &SimDisk, row: &GroupRow| {
+        load(&storage(&disk.crash(0)), QUEUE, row).map(|loaded| (count_of(&loaded), loaded.end))
+    };
+    assert_eq!(found(&disk, &told(3, end)).unwrap(), (ALL, end));
+
+    // Everything from there on is zeros, own marks too: a sector as a disk gives it back.
+    for from in (start..end).step_by(32) {
+        let left = disk.crash(0);
+        let mut short = bytes.clone();
+        short[usize::try_from(from).unwrap()..].fill(0);
+        left.write_file(&holds, &short);
+
+        // Behind half an entry of several slots nothing counts either.
+        let Err(Error::Damaged { path, position, .. }) = found(&left, &told(3, end)) else {
+            panic!("{from} passes")
+        };
+        assert!(path.ends_with(&holds) && position <= from && position + 5 * 32 > from, "{position}");
+        // Of another generation the manifest says nothing, nor of one whose end it was not told.
+        for row in [told(2, end), told(3, 0)] {
+            assert_eq!(found(&left, &row).unwrap().1, position, "{from}");
+        }
+        let looked = look(&storage(&left), QUEUE, &told(3, end));
+        assert!(matches!(looked, Err(Error::Damaged { .. })), "{from}");
+    }
+}
+
+#[test]
 fn random_bytes_in_place_of_anything_are_no_panic() {
     let (disk, names, _) = settled();
     let mut seed = 1_u64;

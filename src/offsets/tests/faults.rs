@@ -84,8 +84,9 @@ fn a_failed_operation_of_an_opening_is_done_by_the_next_one() {
     let disk = new_disk();
     // A switch without its last step.
     let mut run = Run::open(&disk, 1).unwrap();
-    run.halves.plant(Plant::NotSuperseded);
+    let planted = plant(Plant::NotSuperseded);
     run.act(Switch(0, 0, false)).unwrap();
+    drop(planted);
     for (op, fault) in (1..=6).flat_map(|op| [(op, Fault::Io), (op, Fault::Full), (op, Fault::SyncLost)]) {
         let left = disk.crash(0);
         left.fail(left.ops() + op, fault);

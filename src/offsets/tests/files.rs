@@ -198,8 +198,9 @@ fn a_birth_on_a_full_disk_leaves_nothing() {
 fn looking_changes_nothing_even_where_an_opening_would() {
     let disk = played(&[]);
     let mut run = Run::open(&disk, 1).unwrap();
-    run.halves.plant(Plant::NotSuperseded);
+    let planted = plant(Plant::NotSuperseded);
     run.act(Switch(0, 0, false)).unwrap();
+    drop(planted);
     let (before, ops) = (bytes(&disk), disk.ops());
 
     let looked = look(&storage(&disk), QUEUE, &row(1)).unwrap();

@@ -57,6 +57,12 @@ impl Dice {
         }
     }
 
+    /// Returns the luck of a crash that keeps all content or none, and all names or none.
+    pub(super) fn apart(content: bool, names: bool) -> Luck {
+        let all = |kept: bool| if kept { ALWAYS } else { 0 };
+        Luck { sectors: all(content), lengths: all(content), names: all(names), earlier: 0 }
+    }
+
     /// Goes to the extremes often: names without data and data without names are the worst cases.
     fn likelihood(&mut self) -> u64 {
         match self.next() % 4 {

@@ -3,19 +3,9 @@
 //! A test that wants a crash after every operation can run its work once for each; or it lets the
 //! disk keep what each of these ends would leave, and goes through its work once.
 
+use super::calls::Call;
 use super::state::State;
 use super::{Fault, SimDisk};
-
-/// What an operation is, as far as faults tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Write,
-    Sync,
-    /// A store into a mapping: it cannot fail.
-    Store,
-    /// Whatever is done or not done.
-    Plain,
-}
 
 /// The ends that are kept.
 #[derive(Debug, Default)]
@@ -56,12 +46,13 @@ impl SimDisk {
     #[must_use]
     pub fn faults(&self, op: u64) -> &'static [Fault] {
         let state = self.shared.lock();
-        let kind = op.checked_sub(1).and_then(|index| state.kinds.get(usize::try_from(index).ok()?));
-        match kind {
-            Some(Kind::Write) => &[Fault::Io, Fault::Full, Fault::Short],
-            Some(Kind::Sync) => &[Fault::Io, Fault::Full, Fault::SyncLost],
-            Some(Kind::Plain) => &[Fault::Io, Fault::Full],
-            Some(Kind::Store) | None => &[],
+        let call = op.checked_sub(1).and_then(|index| state.kinds.get(usize::try_from(index).ok()?));
+        match call {
+            Some(Call::Write) => &[Fault::Io, Fault::Full, Fault::Short],
+            Some(Call::Sync | Call::SyncDir) => &[Fault::Io, Fault::Full, Fault::SyncLost],
+            // A store into a mapping cannot fail.
+            Some(Call::Store) | None => &[],
+            Some(_) => &[Fault::Io, Fault::Full],
         }
     }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ends::Kind as Operation;
+use super::calls::{Call, Target};
 use super::names::{Id, OUTSIDE};
+use super::orders::Synced;
 use super::{Shared, SimDisk};
 use crate::storage::{Access, Entry, File, Kind, Lock, Mapping, Storage};
 
@@ -15,9 +16,15 @@ impl Storage for SimDisk {
         Path::new("simulated")
     }
 
+    fn network(&self) -> io::Result<Option<&'static str>> {
+        let mut state = self.shared.call(Call::FileSystem, Target::Name("."));
+        state.ask(Call::FileSystem, Target::Name("."))?;
+        Ok(state.nature.network)
+    }
+
     fn make_root(&self) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::MakeDir, Target::Name("."));
+        state.tick_plain(Call::MakeDir, Target::Name("."))?;
         state.make_root();
         Ok(())
     }
@@ -27,20 +34,20 @@ impl Storage for SimDisk {
     }
 
     fn make_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::MakeDir, Target::Name(dir));
+        state.tick_plain(Call::MakeDir, Target::Name(dir))?;
         state.make_dir(dir)
     }
 
     fn remove_dir(&self, dir: &str) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::RemoveDir, Target::Name(dir));
+        state.tick_plain(Call::RemoveDir, Target::Name(dir))?;
         state.remove_dir(dir)
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
-        let mut state = self.shared.lock();
-        state.tick_read()?;
+        let mut state = self.shared.call(Call::List, Target::Name(dir));
+        state.tick_read(Call::List, Target::Name(dir))?;
         let folder = state.names.folder(dir)?;
         let entries = state.names.entries(folder).map(|(name, id)| {
             let file = state.files.get(&id);
@@ -58,8 +65,8 @@ impl Storage for SimDisk {
     }
 
     fn create_new(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::Create, Target::Name(name));
+        state.tick_plain(Call::Create, Target::Name(name))?;
         let id = state.create(name)?;
         state.hold(id);
         drop(state);
@@ -67,29 +74,30 @@ impl Storage for SimDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let mut state = self.shared.lock();
-        state.tick_read()?;
+        let mut state = self.shared.call(Call::Open, Target::Name(name));
+        state.tick_read(Call::Open, Target::Name(name))?;
         let id = state.file(name)?;
+        state.called(id, name);
         state.hold(id);
         drop(state);
         Ok(Arc::new(SimFile::new(&self.shared, id, access)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::Rename, Target::Name(from));
+        state.tick_plain(Call::Rename, Target::Name(from))?;
         state.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::Remove, Target::Name(name));
+        state.tick_plain(Call::Remove, Target::Name(name))?;
         state.remove(name)
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
-        let mut state = self.shared.lock();
-        state.alive()?;
+        let mut state = self.shared.call(Call::Lock, Target::Name(name));
+        state.ask(Call::Lock, Target::Name(name))?;
         let id = match state.file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => state.create(name)?,
             other => other?,
@@ -111,18 +119,20 @@ impl Storage for SimDisk {
 impl SimDisk {
     /// Syncs a folder; `None` is the one that the queue's folder is in.
     fn sync_names(&self, dir: Option<&str>) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        let lost = state.tick_sync()?;
+        let target = Target::Name(dir.unwrap_or(".."));
+        let mut state = self.shared.call(Call::SyncDir, target);
+        let synced = state.tick_sync(Call::SyncDir, target)?;
         let folder = match dir {
             Some(dir) => state.names.folder(dir)?,
             None => OUTSIDE,
         };
-        if let Some(error) = lost {
+        match synced {
+            Synced::Done => state.sync_dir(folder),
+            Synced::Not => {}
             // Names go through a journal: one that failed does not go on and forget them, so they
             // are as unsynced as before.
-            return Err(error);
+            Synced::Lost(error) => return Err(error),
         }
-        state.sync_dir(folder);
         Ok(())
     }
 }
@@ -159,41 +169,41 @@ impl Drop for SimFile {
 
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut state = self.shared.lock();
-        let short = state.tick_read()? && buffer.len() > 1;
+        let mut state = self.shared.call(Call::Read, Target::File(self.id));
+        let short = state.tick_read(Call::Read, Target::File(self.id))? && buffer.len() > 1;
         let wanted = if short { buffer.len() / 2 } else { buffer.len() };
         Ok(state.content(self.id).read(&mut buffer[..wanted], position))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize> {
         self.may_write()?;
-        self.shared.lock().write(self.id, bytes, position)
+        self.shared.call(Call::Write, Target::File(self.id)).write(self.id, bytes, position)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.shared.about_to_sync();
-        self.shared.lock().sync(self.id)
+        self.shared.call(Call::Sync, Target::File(self.id)).sync(self.id)
     }
 
     fn len(&self) -> io::Result<u64> {
-        let state = self.shared.lock();
-        state.alive()?;
+        let mut state = self.shared.call(Call::Len, Target::File(self.id));
+        state.ask(Call::Len, Target::File(self.id))?;
         Ok(state.content(self.id).len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.may_write()?;
-        self.shared.lock().set_len(self.id, len)
+        self.shared.call(Call::SetLen, Target::File(self.id)).set_len(self.id, len)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.may_write()?;
-        self.shared.lock().allocate(self.id, len)
+        self.shared.call(Call::Allocate, Target::File(self.id)).allocate(self.id, len)
     }
 
     fn drop_cache(&self) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.tick_plain()?;
+        let mut state = self.shared.call(Call::DropCache, Target::File(self.id));
+        state.tick_plain(Call::DropCache, Target::File(self.id))?;
         state.content_mut(self.id).drop_cache();
         Ok(())
     }
@@ -202,8 +212,8 @@ impl File for SimFile {
         if range.is_empty() || !range.start.is_multiple_of(4096) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut state = self.shared.lock();
-        state.alive()?;
+        let mut state = self.shared.call(Call::Map, Target::File(self.id));
+        state.ask(Call::Map, Target::File(self.id))?;
         let refused = state.nature.no_mappings || self.access == Access::Read;
         if refused || state.content(self.id).len() < range.end {
             return Ok(None);
@@ -235,7 +245,7 @@ impl Mapping for SimMapping {
         assert!(end <= self.range.end, "a store beyond the mapping");
         let mut state = self.file.shared.lock();
         // A store cannot fail, and a dead process does not store.
-        if state.tick(Operation::Store).is_ok() {
+        if state.tick(Call::Store, Target::File(self.file.id)).is_ok() {
             state.content_mut(self.file.id).write(bytes, position);
         }
     }

@@ -1,11 +1,12 @@
 //! What would be left after a crash?
 
+mod calls;
 mod content;
 mod dice;
 mod ends;
 mod handles;
 mod names;
-mod plants;
+mod orders;
 mod ranges;
 mod state;
 #[cfg(test)]
@@ -14,11 +15,14 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use calls::{Hooks, Target};
 use content::Content;
+use dice::Dice;
 use names::{Change, Id, OUTSIDE, ROOT};
-use state::{Orders, State};
+use orders::Orders;
+use state::State;
 
-pub use plants::Plants;
+pub use calls::{Aim, Call, Made};
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,16 @@ pub enum Fault {
     SyncLost,
     /// A read fails with an input/output error.
     ReadIo,
+    /// It fails with that error number of the system and changes nothing. A sync gives up what it was
+    /// to write, too.
+    Errno(i32),
+    /// A read or a write stops half-way, without an error; the next one goes on. Nothing to other
+    /// calls.
+    Brief,
+    /// A write or a sync says "ok" and does nothing. Nothing to other calls.
+    Lie,
+    /// A write lands so many bytes behind its place, and says "ok". Nothing to other calls.
+    Elsewhere(u64),
 }
 
 /// A disk in memory that can be crashed, filled and broken on purpose.
@@ -55,6 +69,7 @@ pub struct SimDisk {
 struct Shared {
     state: Mutex<State>,
     before_syncs: Mutex<Option<Hook>>,
+    before: Mutex<Hooks>,
 }
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -94,6 +109,33 @@ impl SimDisk {
         self.shared.lock().orders.reads.insert(read, fault);
     }
 
+    /// Lets the call that is aimed at go wrong, or all such calls.
+    pub fn aim(&self, aim: Aim, fault: Fault) {
+        self.orders(|orders| orders.aimed.add(aim, fault));
+    }
+
+    /// Calls `hook` before the call that is aimed at, without a lock: a hook that waits is a device
+    /// that stalls. Gone with the next kill or crash.
+    pub fn before(&self, aim: Aim, hook: Arc<dyn Fn() + Send + Sync>) {
+        self.shared.before.lock().unwrap_or_else(PoisonError::into_inner).add(aim, hook);
+    }
+
+    /// Ends everything that was ordered to go wrong.
+    pub fn heal(&self) {
+        self.orders(|orders| *orders = Orders::default());
+    }
+
+    /// Notes each call from now on.
+    pub fn record(&self) {
+        self.shared.lock().made = Some(Vec::new());
+    }
+
+    /// Returns the calls that were made since [`SimDisk::record`], those that failed too.
+    #[must_use]
+    pub fn made(&self) -> Vec<Made> {
+        self.shared.lock().made.clone().unwrap_or_default()
+    }
+
     /// Lets every sync fail from now on, as [`Fault::SyncLost`], or ends that.
     pub fn break_syncs(&self, broken: bool) {
         self.orders(|orders| orders.break_syncs = broken);
@@ -121,6 +163,11 @@ impl SimDisk {
         self.shared.lock().nature.no_mappings = refused;
     }
 
+    /// Lets the disk be one of that network file system. Stays through kills and crashes.
+    pub fn network(&self, kind: Option<&'static str>) {
+        self.shared.lock().nature.network = kind;
+    }
+
     /// Lets every sync of a folder say "ok" and do nothing: a planted fault, which a crash test
     /// that is worth its time finds. Stays through kills and crashes.
     pub fn ignore_dir_syncs(&self, ignored: bool) {
@@ -141,6 +188,14 @@ impl SimDisk {
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
         Self::with(self.shared.lock().crash(seed))
+    }
+
+    /// Cuts the power: like [`SimDisk::crash`], but all unsynced content is kept or lost, and all
+    /// unsynced names: names may reach a disk without what they stand for, and the other way round.
+    #[must_use]
+    pub fn crash_apart(&self, content: bool, names: bool) -> Self {
+        let state = self.shared.lock();
+        Self::with(state.crash_with(state.dice.clone(), Dice::apart(content, names)))
     }
 
     /// Flips a bit of a file (counted from its first byte's lowest bit), on the disk and in the
@@ -207,7 +262,7 @@ impl SimDisk {
 
     fn with(state: State) -> Self {
         let state = Mutex::new(state);
-        let shared = Arc::new(Shared { state, before_syncs: Mutex::default() });
+        let shared = Arc::new(Shared { state, before_syncs: Mutex::default(), before: Mutex::default() });
         Self { shared }
     }
 
@@ -219,6 +274,18 @@ impl SimDisk {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock for a call, after what was to happen before it.
+    fn call(&self, call: Call, target: Target<'_>) -> MutexGuard<'_, State> {
+        let hook = {
+            let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+            if before.is_empty() { None } else { before.at(call, &self.lock().name_of(target)) }
+        };
+        if let Some(hook) = hook {
+            hook();
+        }
+        self.lock()
     }
 
     fn about_to_sync(&self) {

@@ -6,29 +6,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Fault;
+use super::calls::{Call, Made, Target};
 use super::content::{Content, sectors};
-use super::dice::Dice;
-use super::ends::{Ends, Kind};
+use super::dice::{Dice, Luck};
+use super::ends::Ends;
 use super::names::{Change, Id, Names, OUTSIDE, ROOT};
+use super::orders::{Orders, Synced, broken, full};
 use super::ranges::total;
 use crate::storage::SECTOR;
-
-/// What tests ordered to go wrong. Gone with the next kill or crash: the new disk is well.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Orders {
-    pub(super) stop_after: Option<u64>,
-    pub(super) ops: BTreeMap<u64, Fault>,
-    pub(super) reads: BTreeMap<u64, Fault>,
-    pub(super) break_syncs: bool,
-    pub(super) budget: Option<u64>,
-    pub(super) full_at_sync: bool,
-}
 
 /// What kind of disk it is. Stays so.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Nature {
     pub(super) no_mappings: bool,
     pub(super) ignores_dir_syncs: bool,
+    pub(super) network: Option<&'static str>,
 }
 
 /// Everything about one disk.
@@ -36,6 +28,8 @@ pub(super) struct Nature {
 pub(super) struct State {
     pub(super) names: Names,
     pub(super) files: BTreeMap<Id, Arc<Content>>,
+    /// What each file was called last, for those who aim at it.
+    pub(super) paths: BTreeMap<Id, Arc<str>>,
     /// How many handles each file has: its space comes back with the last one.
     handles: BTreeMap<Id, usize>,
     /// Files that failed in the middle of a write: the next one finds no room.
@@ -47,9 +41,11 @@ pub(super) struct State {
     pub(super) nature: Nature,
     pub(super) ops: u64,
     pub(super) reads: u64,
+    /// The calls that were made, if somebody wants to know.
+    pub(super) made: Option<Vec<Made>>,
     pub(super) killed: bool,
-    /// What kind each operation was.
-    pub(super) kinds: Vec<Kind>,
+    /// What each operation was.
+    pub(super) kinds: Vec<Call>,
     pub(super) ends: Option<Ends>,
 }
 
@@ -62,6 +58,7 @@ impl State {
         Self {
             names,
             files,
+            paths: BTreeMap::new(),
             handles: BTreeMap::new(),
             full_next: BTreeSet::new(),
             locks: BTreeSet::new(),
@@ -71,6 +68,7 @@ impl State {
             nature: Nature::default(),
             ops: 0,
             reads: 0,
+            made: None,
             killed: false,
             kinds: Vec::new(),
             ends: None,
@@ -99,6 +97,11 @@ impl State {
     pub(super) fn crash(&self, seed: u64) -> Self {
         let mut dice = Dice::new(self.dice.clone().next() ^ seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         let luck = dice.luck(seed);
+        self.crash_with(dice, luck)
+    }
+
+    /// Returns the disk after a power cut of that luck.
+    pub(super) fn crash_with(&self, mut dice: Dice, luck: Luck) -> Self {
         let names = self.names.crash(&mut dice, luck);
         let known = names.known(BTreeSet::new());
         let mut files = BTreeMap::new();
@@ -126,46 +129,6 @@ impl State {
         Ok(())
     }
 
-    /// Counts an operation; returns what is to go wrong with it.
-    pub(super) fn tick(&mut self, kind: Kind) -> io::Result<Option<Fault>> {
-        self.alive()?;
-        self.keep_ends();
-        self.kinds.push(kind);
-        self.ops += 1;
-        Ok(self.orders.ops.get(&self.ops).copied())
-    }
-
-    /// Counts an operation that can only succeed or fail.
-    pub(super) fn tick_plain(&mut self) -> io::Result<()> {
-        match self.tick(Kind::Plain)? {
-            None => Ok(()),
-            Some(Fault::Full | Fault::Short) => Err(full()),
-            Some(Fault::Io | Fault::SyncLost | Fault::ReadIo) => Err(broken()),
-        }
-    }
-
-    /// Counts a read; returns whether it is to be short.
-    pub(super) fn tick_read(&mut self) -> io::Result<bool> {
-        self.alive()?;
-        self.reads += 1;
-        match self.orders.reads.get(&self.reads) {
-            None => Ok(false),
-            Some(Fault::Short) => Ok(true),
-            Some(_) => Err(broken()),
-        }
-    }
-
-    /// Counts a sync; returns whether it forgets what it should have written, and the error.
-    pub(super) fn tick_sync(&mut self) -> io::Result<Option<io::Error>> {
-        match self.tick(Kind::Sync)? {
-            Some(Fault::Io | Fault::ReadIo) => Err(broken()),
-            Some(Fault::Full | Fault::Short) => Ok(Some(full())),
-            Some(Fault::SyncLost) => Ok(Some(broken())),
-            None if self.orders.break_syncs => Ok(Some(broken())),
-            None => Ok(None),
-        }
-    }
-
     pub(super) fn make_root(&mut self) {
         if self.names.get(OUTSIDE, ROOT).is_none() {
             let id = self.new_id();
@@ -186,6 +149,7 @@ impl State {
         let (folder, name) = self.free_place(path)?;
         let id = self.new_id();
         self.files.insert(id, Arc::default());
+        self.called(id, path);
         self.name(folder, name, Some(id));
         Ok(id)
     }
@@ -233,6 +197,7 @@ impl State {
         if let Some(other) = replaced {
             self.give_back(other);
         }
+        self.called(id, to);
         Ok(())
     }
 
@@ -267,7 +232,7 @@ impl State {
 
     /// Writes as far as there is room; returns how far that is.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8], position: u64) -> io::Result<usize> {
-        let fault = self.tick(Kind::Write)?;
+        let fault = self.tick(Call::Write, Target::File(id))?;
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -278,9 +243,13 @@ impl State {
         if self.full_next.remove(&id) {
             return Err(full());
         }
-        let mut count = bytes.len();
+        let (mut count, mut position) = (bytes.len(), position);
         match fault {
             None => {}
+            Some(Fault::Lie) => return Ok(count),
+            Some(Fault::Elsewhere(distance)) => position += distance,
+            Some(Fault::Brief) => count = count.div_ceil(2),
+            Some(Fault::Errno(number)) => return Err(io::Error::from_raw_os_error(number)),
             Some(Fault::Short) if count > 1 => {
                 count /= 2;
                 self.full_next.insert(id);
@@ -288,6 +257,7 @@ impl State {
             Some(Fault::Short | Fault::Full) => return Err(full()),
             Some(_) => return Err(broken()),
         }
+        let end = position.saturating_add(count as u64).max(end);
         let fits = self.take_space(id, sectors(position..end));
         let room = (fits * SECTOR as u64).saturating_sub(position);
         count = count.min(usize::try_from(room).unwrap_or(usize::MAX));
@@ -299,9 +269,13 @@ impl State {
     }
 
     pub(super) fn sync(&mut self, id: Id) -> io::Result<()> {
-        if let Some(error) = self.tick_sync()? {
-            self.content_mut(id).lose();
-            return Err(error);
+        match self.tick_sync(Call::Sync, Target::File(id))? {
+            Synced::Done => {}
+            Synced::Not => return Ok(()),
+            Synced::Lost(error) => {
+                self.content_mut(id).lose();
+                return Err(error);
+            }
         }
         let need = self.content(id).delayed.count() * SECTOR as u64;
         if need > 0 && !self.pay(need) {
@@ -313,7 +287,16 @@ impl State {
     }
 
     pub(super) fn allocate(&mut self, id: Id, len: u64) -> io::Result<()> {
-        self.tick_plain()?;
+        match self.tick(Call::Allocate, Target::File(id))?.and_then(Fault::error) {
+            Some(error) if crate::error::is_lack_of_room(&error) => return Err(error),
+            // Blocks cannot be had ahead: as far as the seam says, the file gets its length all the same.
+            Some(_) => {
+                let content = self.content_mut(id);
+                content.set_len(len.max(content.len()));
+                return Ok(());
+            }
+            None => {}
+        }
         let range = sectors(0..len);
         let need = total(&self.content(id).space.gaps(range.clone())) * SECTOR as u64;
         if !self.pay(need) {
@@ -326,7 +309,7 @@ impl State {
     }
 
     pub(super) fn set_len(&mut self, id: Id, len: u64) -> io::Result<()> {
-        self.tick_plain()?;
+        self.tick_plain(Call::SetLen, Target::File(id))?;
         if i64::try_from(len).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -335,6 +318,11 @@ impl State {
         let after = self.content(id).space.count();
         self.refund((before - after) * SECTOR as u64);
         Ok(())
+    }
+
+    /// Remembers what a file is called.
+    pub(super) fn called(&mut self, id: Id, path: &str) {
+        self.paths.insert(id, path.into());
     }
 
     pub(super) fn hold(&mut self, id: Id) {
@@ -439,14 +427,4 @@ impl State {
             self.refund(content.space.count() * SECTOR as u64);
         }
     }
-}
-
-/// The error of a full disk, as the system gives it.
-pub(super) fn full() -> io::Error {
-    io::Error::from_raw_os_error(28)
-}
-
-/// The error of a broken disk, as the system gives it.
-pub(super) fn broken() -> io::Error {
-    io::Error::from_raw_os_error(5)
 }

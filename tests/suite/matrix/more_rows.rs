@@ -1,0 +1,170 @@
+//! Rows 12 to 34: damage, and a hostile surrounding.
+
+use super::table::{Cell, Point, Row, rows};
+use super::{damage, errors, files, power};
+
+rows! {
+    all:
+
+    12 a_fault_under_the_mapping_is_a_kill "SIGBUS under a mapping (EIO, cut by another)" [
+        Append Batch Sync Roll Delete Open Inspect => (never "by design: the log is never mapped, and what is read is read by calls");
+        Ack => ("K" power::a_killed_process);
+        Switch => (never "a switch writes and syncs by calls");
+        Copy => (never "by design: segments are never mapped");
+    ]
+
+    14 a_device_that_lies_is_found_out_where_there_is_proof "the device lies: sync says ok, data lost" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing shows before the power goes");
+        Copy => (never "nothing shows before the power goes");
+        Open => ("C or K" files::a_device_that_lies);
+        Inspect => ("report" files::a_device_that_lies);
+    ]
+
+    15 a_flip_in_promised_bytes_costs_one_batch_and_is_named "bit flip below the proven bound: payload, length, header, checksum" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("C" damage::a_flip_in_promised_bytes);
+        Inspect => ("report" damage::a_flip_in_promised_bytes);
+    ]
+
+    16 a_flip_in_the_unproven_end_is_torn_and_kept_aside "bit flip above the bound" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (never "what is rewritten is sealed, and so below its bound");
+        Open => ("torn" damage::a_flip_in_the_unproven_end);
+        Inspect => ("report" damage::a_flip_in_the_unproven_end);
+    ]
+
+    17 a_flip_in_a_group_costs_that_group_at_most "bit flip in an offset file or the manifest" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (never "group files and the manifest are not rewritten");
+        Open => ("C, that group only" damage::a_flip_in_a_group_or_the_manifest);
+        Inspect => ("report" damage::a_flip_in_a_group_or_the_manifest);
+    ]
+
+    18 a_file_cut_short_is_refused "file cut short" [
+        Append Batch Sync Roll Ack Switch Delete => (never "a handle that is open does not ask for the length");
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("O" damage::a_file_cut_short);
+        Inspect => ("report" damage::a_file_cut_short);
+    ]
+
+    19 rubbish_behind_the_end_is_no_message "hole, zeros, garbage, old valid batches behind the end" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (never "what is rewritten is sealed, and has no end to look behind");
+        Open => ("K" damage::rubbish_behind_the_end);
+        Inspect => ("= or report" damage::rubbish_behind_the_end);
+    ]
+
+    20 a_write_that_went_astray_is_named "misdirected or lost write inside the bound" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("C" damage::a_write_that_went_astray);
+        Inspect => ("report" damage::a_write_that_went_astray);
+    ]
+
+    21 a_missing_segment_is_refused "segment missing: in the middle, the last; below the first live one comes with issue 6" [
+        Append Batch Sync Roll Ack Switch => (never "what is open stays open: row 33");
+        Copy => (later 6 "nothing is rewritten yet");
+        Delete => (later 6 "no segment is freed yet");
+        Open => ("O, =" files::a_missing_segment);
+        Inspect => ("report" files::a_missing_segment);
+    ]
+
+    22 a_segment_that_is_another_is_refused "duplicate, foreign or renamed segment" [
+        Append Batch Sync Ack Switch Delete => (never "no segment is opened there");
+        Roll => ("E" files::a_segment_that_is_another);
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("O" files::a_segment_that_is_another);
+        Inspect => ("report" files::a_segment_that_is_another);
+    ]
+
+    23 without_descriptors_nothing_is_passed_over "EMFILE, ENFILE" [
+        Append Batch Sync Ack Switch => ("=" errors::no_descriptors);
+        Roll => ("E" errors::no_descriptors);
+        Copy => (later 6 "nothing is rewritten yet");
+        Delete => (later 6 "no segment is freed yet");
+        Open => ("O" errors::no_descriptors);
+        Inspect => ("E" errors::no_descriptors);
+    ]
+
+    24 without_memory_calls_are_refused_and_mappings_done_without "ENOMEM; a mapping fails" [
+        Append Batch => ("E" errors::no_memory);
+        Roll => ("E, X" errors::no_memory);
+        Ack Switch => ("Q" errors::no_memory);
+        Copy => (later 6 "nothing is rewritten yet");
+        Sync Delete => (never "nothing is allocated there");
+        Open => ("O" errors::no_memory);
+        Inspect => ("E" errors::no_memory);
+    ]
+
+    25 a_disk_that_may_not_be_written_is_refused_and_looked_at "EROFS, EACCES, EPERM (remounted read-only, chattr +i)" [
+        Append Batch => ("E, X" errors::not_allowed);
+        Sync => ("X" errors::not_allowed);
+        Roll => ("E" errors::not_allowed);
+        Ack Switch => ("Q" errors::not_allowed);
+        Copy => (later 6 "nothing is rewritten yet");
+        Delete => (later 6 "no segment is freed yet");
+        Open => ("O" errors::not_allowed);
+        Inspect => ("=" errors::not_allowed);
+    ]
+
+    26 blocks_that_cannot_be_reserved_are_done_without "fallocate: EOPNOTSUPP, ENOSPC, EIO" [
+        Append Batch Sync Ack Delete Inspect => (never "no blocks are reserved there");
+        Roll => ("=, E" errors::no_blocks_ahead);
+        Switch Open => ("=" errors::no_blocks_ahead);
+        Copy => (later 6 "nothing is rewritten yet");
+    ]
+
+    28 a_network_file_system_is_refused_unless_allowed "network file system" [
+        Append Batch Sync Roll Ack Switch Copy Delete => (never "what file system it is is looked at when the queue is opened");
+        Open => ("O" files::a_network_file_system);
+        Inspect => ("=" files::a_network_file_system);
+    ]
+
+    31 hostile_numbers_are_refused_or_named "hostile file: lengths, counts, offsets, overflow" [
+        Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("C or O" files::hostile_numbers);
+        Inspect => ("report" files::hostile_numbers);
+    ]
+
+    32 a_newer_version_is_refused "newer format version" [
+        Append Batch Sync Roll Ack Switch Delete => (never "versions are looked at when files are opened");
+        Copy => (later 6 "nothing is rewritten yet");
+        Open => ("O" files::a_newer_version);
+        Inspect => ("report" files::a_newer_version);
+    ]
+
+    34 used_up_offsets_are_refused "sequence or offset space exhausted" [
+        Sync Ack Switch Copy Delete Inspect => (never "no offset is given there");
+        Append Batch Roll => ("E" files::used_up_offsets);
+        Open => ("=" files::used_up_offsets);
+    ]
+}
+
+/// Faults that nobody has written a scenario for yet: no test bears their name.
+pub(crate) fn unwritten() -> Vec<Row> {
+    use Point::*;
+    let row = |number, fault, never: &[(Point, &'static str)], later: &[Point]| {
+        let cell = |point| match never.iter().find(|(at, _)| *at == point) {
+            Some(&(_, why)) => Cell::Never(why),
+            None if later.contains(&point) => Cell::Later(6, "nothing is rewritten or freed yet"),
+            None => Cell::Missing,
+        };
+        let points = [Append, Batch, Sync, Roll, Ack, Switch, Copy, Delete, Open, Inspect];
+        Row { number, fault, test: "none yet", cells: points.map(|point| (point, cell(point))).to_vec() }
+    };
+    let later = [Copy, Delete];
+    let decided = "who has the queue is decided at the opening";
+    let opened = [Append, Batch, Sync, Roll, Ack, Switch, Copy, Delete].map(|point| (point, decided));
+    let nameless = "no name is looked up there";
+    let held = "by design: both halves are open since the opening, and a switch looks no name up";
+    let unnamed = [(Append, nameless), (Batch, nameless), (Sync, nameless), (Ack, nameless), (Switch, held)];
+    vec![
+        row(13, "the device stalls", &[], &later),
+        row(27, "second process; stale lock file; use after fork", &opened, &[]),
+        row(29, "clock jumps by years", &[], &later),
+        row(30, "symlink, hard link, `..`, foreign owner in the folder", &unnamed, &later),
+        row(33, "folder or file removed under a running process", &[], &later),
+    ]
+}
