@@ -1,11 +1,14 @@
-//! How do structures become bytes? The one door to serde's formats.
+//! How do structures become bytes? The one door to serde's formats: our own structures, and the
+//! payloads of users.
 //!
 //! bincode is pinned to 1.3.3 and unmaintained (RUSTSEC-2025-0141, see `docs/DEPENDENCIES.md`): it
-//! is reached through these two functions only, with every option spelled out and a limit, and only
+//! is reached through these functions only, with every option spelled out and a limit, and only
 //! with bytes whose checksum was good.
 
 use bincode::Options as _;
-use serde::{Serialize, de::DeserializeOwned};
+pub(crate) use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::{Error, Result};
 
 /// The most bytes that one structure may take: a length in hostile bytes cannot ask for more.
 const LIMIT: u64 = 1 << 30;
@@ -26,4 +29,43 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// Decodes; the error says what did not fit.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     options().deserialize(bytes).map_err(|error| error.to_string())
+}
+
+/// How a payload was made of a value. The numbers are those in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Encoding {
+    /// As JSON.
+    Json = 1,
+    /// As bincode 1.3 does it: little-endian, numbers in their full width.
+    Bincode = 2,
+}
+
+impl Encoding {
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        [Self::Json, Self::Bincode].into_iter().find(|&one| one as u8 == number)
+    }
+}
+
+/// Makes JSON of somebody's value.
+#[cfg(feature = "json")]
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Encode { problem: error.to_string() })
+}
+
+/// Makes bincode of somebody's value.
+pub(crate) fn to_bincode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    options().serialize(value).map_err(|error| Error::Encode { problem: error.to_string() })
+}
+
+/// Makes somebody's value of a payload again; the error says what did not fit.
+pub(crate) fn from_payload<T: DeserializeOwned>(encoding: Encoding, payload: &[u8]) -> Result<T, String> {
+    match encoding {
+        #[cfg(feature = "json")]
+        Encoding::Json => serde_json::from_slice(payload).map_err(|error| error.to_string()),
+        #[cfg(not(feature = "json"))]
+        Encoding::Json => Err("this program was built without the feature \"json\"".into()),
+        Encoding::Bincode => decode(payload),
+    }
 }

@@ -175,6 +175,25 @@ pub enum Error {
         offset: Offset,
     },
 
+    /// A value cannot be made into a payload. Nothing was pushed.
+    #[error("this value cannot be encoded: {problem}")]
+    Encode {
+        /// What the encoding says.
+        problem: String,
+    },
+
+    /// A payload is not the value that was asked for. The delivery is as it was: it can still be
+    /// settled in any way, such as rejected.
+    #[error("the payload of message {offset}{} is not the value asked for: {problem}", kind_of(kind.as_deref()))]
+    Decode {
+        /// The message.
+        offset: Offset,
+        /// Its kind, if it has one.
+        kind: Option<String>,
+        /// How it was encoded, and what does not fit.
+        problem: String,
+    },
+
     /// The time given was over before the answer was there. What was asked for goes on.
     #[error("no answer in the time given")]
     Timeout,
@@ -226,6 +245,10 @@ fn note_of(note: &str) -> String {
 
 fn offsets_of(offsets: Option<&Range<u64>>) -> String {
     offsets.map_or_else(String::new, |offsets| format!(" (offsets {}..{})", offsets.start, offsets.end))
+}
+
+fn kind_of(kind: Option<&str>) -> String {
+    kind.map_or_else(String::new, |kind| format!(" (kind {kind:?})"))
 }
 
 fn list_of(names: &[String]) -> String {

@@ -184,11 +184,11 @@
 //!
 //! # Features
 //!
+//! - `json`, on by default: `Message::json`, and its counterpart in [`Delivery::decode`].
 //! - `cli`: the binary `backlog`.
 //! - `testing`: `testing::ManualClock` and `testing::SimDisk`, a disk that can be crashed, for the
 //!   tests of programs that embed the queue.
 //!
-//! Neither is on by default.
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -200,6 +200,7 @@ mod engine;
 mod error;
 mod format;
 mod group;
+mod header;
 mod inspect;
 mod log;
 mod manifest;
@@ -215,9 +216,11 @@ mod storage;
 mod sync;
 mod wake;
 
+pub use codec::Encoding;
 pub use consumer::{Consumer, Delivery, Iter, Payload};
 pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
+pub use header::HeaderValue;
 pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;

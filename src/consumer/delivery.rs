@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::codec::{self, DeserializeOwned, Encoding};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::format::record::{self, Tag};
 use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
+use crate::header::HeaderValue;
 use crate::log::reader::Message;
 use crate::offset::Offset;
 
@@ -24,6 +27,7 @@ pub struct Delivery {
     engine: Arc<Engine>,
     group: Arc<Live>,
     message: Message,
+    attributes: Range<usize>,
     payload: Range<usize>,
     loan: Settle,
     attempt: u32,
@@ -34,11 +38,11 @@ impl Delivery {
     pub(crate) fn new(
         engine: Arc<Engine>,
         group: Arc<Live>,
-        (message, (_attributes, payload)): (Message, (Range<usize>, Range<usize>)),
+        (message, (attributes, payload)): (Message, (Range<usize>, Range<usize>)),
         loan: Settle,
         attempt: u32,
     ) -> Self {
-        Self { engine, group, message, payload, loan, attempt, settled: false }
+        Self { engine, group, message, attributes, payload, loan, attempt, settled: false }
     }
 
     /// Returns the payload: a private copy that passed its checksum.
@@ -52,6 +56,71 @@ impl Delivery {
     #[must_use]
     pub fn to_payload(&self) -> Payload {
         Payload(self.payload().into())
+    }
+
+    /// Makes the value again that [`Message::json`](crate::Message::json) or
+    /// [`Message::bincode`](crate::Message::bincode) was given: the message says which it was.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// queue.push(backlog::Message::bincode(&("cat.jpg", 640, 480))?)?;
+    ///
+    /// let job = queue.consumer()?.recv()?;
+    /// match job.decode::<(String, u32, u32)>() {
+    ///     Ok((name, width, height)) => job.ack()?, // resize it
+    ///     Err(why) => job.reject(why)?,            // it will not fit the next time either
+    /// }
+    /// # queue.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Decode`] when the payload is not such a value, or was pushed as plain bytes. The
+    /// delivery can still be settled in any way.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        let decoded = match self.encoding() {
+            Some(encoding) => codec::from_payload(encoding, self.payload())
+                .map_err(|problem| format!("as {encoding:?} it does not fit: {problem}")),
+            None => Err("it was pushed as plain bytes".into()),
+        };
+        decoded.map_err(|problem| Error::Decode {
+            offset: self.offset(),
+            kind: self.kind().map(str::to_owned),
+            problem,
+        })
+    }
+
+    /// Returns how the payload was made of a value; `None` for plain bytes.
+    #[must_use]
+    pub fn encoding(&self) -> Option<Encoding> {
+        Encoding::of(*self.attribute(Tag::Encoding)?.first()?)
+    }
+
+    /// Returns what kind of message it is, if that was said.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        std::str::from_utf8(self.attribute(Tag::Kind)?).ok()
+    }
+
+    /// Returns the value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<HeaderValue<'_>> {
+        self.headers().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    /// Goes through the headers in the order in which they were given.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, HeaderValue<'_>)> {
+        let headers = record::each(self.message.bytes(&self.attributes));
+        headers.filter(|&(tag, _)| tag == Tag::Header as u8).filter_map(|(_, header)| {
+            let (name, kind, value) = record::split_header(header)?;
+            Some((name, HeaderValue::of(kind, value)))
+        })
+    }
+
+    fn attribute(&self, tag: Tag) -> Option<&[u8]> {
+        record::find(self.message.bytes(&self.attributes), tag)
     }
 
     /// Returns the message's offset.

@@ -18,6 +18,10 @@ use super::Malformed;
 
 /// Bytes in front of each value.
 const HEAD: usize = 4;
+/// Bytes of the longest value.
+pub(crate) const MAX_VALUE: u32 = (1 << 24) - 1;
+/// Bytes of a header's longest name.
+pub(crate) const MAX_HEADER_NAME: usize = 255;
 /// Tags from here on must be known.
 const MUST_KNOW: u8 = 128;
 
@@ -69,13 +73,9 @@ impl Tag {
     }
 }
 
-/// Appends an attribute; `false` (and nothing appended) if its value is longer than 16 MiB.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "messages have attributes from issue 5 on; the bytes are fixed now")
-)]
+/// Appends an attribute; `false` (and nothing appended) if its value is longer than [`MAX_VALUE`].
 pub(crate) fn put(out: &mut Vec<u8>, tag: Tag, value: &[u8]) -> bool {
-    let Some(length) = u32::try_from(value.len()).ok().filter(|&length| length < 1 << 24) else {
+    let Some(length) = u32::try_from(value.len()).ok().filter(|&length| length <= MAX_VALUE) else {
         return false;
     };
     let mut head = [tag as u8, 0, 0, 0];
@@ -83,6 +83,41 @@ pub(crate) fn put(out: &mut Vec<u8>, tag: Tag, value: &[u8]) -> bool {
     out.extend_from_slice(&head);
     out.extend_from_slice(value);
     true
+}
+
+/// Lays out the value of a header; its name has [`MAX_HEADER_NAME`] bytes at most.
+pub(crate) fn header(name: &str, kind: u8, value: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(name.len()).expect("the name was checked");
+    let mut out = Vec::with_capacity(2 + name.len() + value.len());
+    out.push(length);
+    out.extend_from_slice(name.as_bytes());
+    out.push(kind);
+    out.extend_from_slice(value);
+    out
+}
+
+/// Takes the value of a header apart: name, type, value.
+pub(crate) fn split_header(header: &[u8]) -> Option<(&str, u8, &[u8])> {
+    let (&length, rest) = header.split_first()?;
+    let (name, rest) = rest.split_at_checked(length.into())?;
+    let (&kind, value) = rest.split_first()?;
+    Some((std::str::from_utf8(name).ok()?, kind, value))
+}
+
+/// Finds an attribute in a list, whose checksum was good; the first, if it stands there twice.
+pub(crate) fn find(list: &[u8], tag: Tag) -> Option<&[u8]> {
+    each(list).find(|&(found, _)| found == tag as u8).map(|(_, value)| value)
+}
+
+/// Goes through a list, whose checksum was good, to its end or to what does not fit.
+pub(crate) fn each(mut list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = list.get(1..HEAD).map(LittleEndian::read_u24)? as usize;
+        let value = list.get(HEAD..HEAD.checked_add(length)?)?;
+        let tag = list[0];
+        list = &list[HEAD + length..];
+        Some((tag, value))
+    })
 }
 
 /// Reads a list, whose checksum was good, into the attributes that are known.

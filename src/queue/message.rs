@@ -2,20 +2,71 @@
 
 use std::borrow::Cow;
 
+use crate::codec::{self, Encoding, Serialize};
+use crate::error::{Error, Result};
 use crate::format::batch::Record;
+use crate::format::record::{self, MAX_HEADER_NAME, Tag};
+use crate::header::HeaderValue;
 
-/// A message to be pushed: bytes, borrowed where possible.
+/// Bytes of the longest kind.
+const MAX_KIND: usize = 255;
+
+/// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///
 /// Anything that is bytes or text turns into one: `&str`, `String`, `&[u8]`, `&[u8; N]`, `Vec<u8>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// ```
+/// # fn main() -> backlog::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+/// use backlog::Message;
+///
+/// queue.push("resize cat.jpg")?;
+/// queue.push(Message::new("resize dog.jpg").kind("resize/1").header("trace", "a1"))?;
+/// # queue.close()
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message<'a> {
     payload: Cow<'a, [u8]>,
+    attributes: Option<Box<Attributes<'a>>>,
+}
+
+/// What is to be known about a payload; most messages have none of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Attributes<'a> {
+    kind: Option<Cow<'a, str>>,
+    encoding: Option<Encoding>,
+    headers: Vec<(Cow<'a, str>, HeaderValue<'a>)>,
+}
+
+/// A message as it goes into a batch.
+#[derive(Debug)]
+pub(crate) struct Ready<'a> {
+    attributes: Vec<u8>,
+    tags: u64,
+    payload: &'a [u8],
+}
+
+impl Ready<'_> {
+    pub(crate) fn record(&self) -> Record<'_> {
+        Record { attributes: &self.attributes, payload: self.payload, tags: self.tags }
+    }
+
+    fn put(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
+        self.tags |= tag.bit();
+        if record::put(&mut self.attributes, tag, value) {
+            return Ok(());
+        }
+        let (length, limit) = (value.len() as u64, u64::from(record::MAX_VALUE));
+        Err(Error::TooLarge { what: "an attribute", length, limit })
+    }
 }
 
 impl<'a> Message<'a> {
-    /// Makes a message of bytes. Empty ones are messages too.
-    pub fn new(payload: impl Into<Cow<'a, [u8]>>) -> Self {
-        Self { payload: payload.into() }
+    /// Makes a message of bytes or text. Empty ones are messages too.
+    pub fn new(payload: impl Into<Self>) -> Self {
+        payload.into()
     }
 
     /// Returns the bytes.
@@ -24,55 +75,134 @@ impl<'a> Message<'a> {
         &self.payload
     }
 
-    pub(crate) fn record(&self) -> Record<'_> {
-        Record { attributes: &[], payload: &self.payload, tags: 0 }
+    /// Makes a message of a value as JSON; [`Delivery::decode`](crate::Delivery::decode) gives the
+    /// value back. Fields may be added, removed (with `#[serde(default)]`) and reordered between the
+    /// program that pushes and the one that receives.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] when the value cannot be JSON, such as a map whose keys are no text.
+    #[cfg(feature = "json")]
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Message<'static>> {
+        codec::to_json(value).map(|payload| Message::encoded(payload, Encoding::Json))
+    }
+
+    /// Makes a message of a value in bincode: compact, and for the very same type on both sides. A
+    /// type with other fields, or in another order, can decode without an error and mean something
+    /// else: give such types a [`kind`](Message::kind) with a version, or use JSON.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] when the value cannot be bincode, such as a sequence of unknown length.
+    pub fn bincode<T: Serialize + ?Sized>(value: &T) -> Result<Message<'static>> {
+        codec::to_bincode(value).map(|payload| Message::encoded(payload, Encoding::Bincode))
+    }
+
+    fn encoded(payload: Vec<u8>, encoding: Encoding) -> Message<'static> {
+        let mut message = Message::from(payload);
+        message.attributes().encoding = Some(encoding);
+        message
+    }
+
+    /// Says what kind of message it is, for handlers to tell them apart: `email/2`, a name and the
+    /// version of what the payload looks like. 255 bytes at most.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<Cow<'a, str>>) -> Self {
+        self.attributes().kind = Some(kind.into());
+        self
+    }
+
+    /// Adds a header: a name (1 to 255 bytes) and a value: text, a number, a truth value or bytes.
+    /// The queue looks at none of them. A name may occur more than once.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<HeaderValue<'a>>) -> Self {
+        self.attributes().headers.push((name.into(), value.into()));
+        self
+    }
+
+    fn attributes(&mut self) -> &mut Attributes<'a> {
+        self.attributes.get_or_insert_default()
+    }
+
+    /// Encodes what is to be known about the payload.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that cannot be one, [`Error::TooLarge`].
+    pub(crate) fn ready(&self) -> Result<Ready<'_>> {
+        let mut ready = Ready { attributes: Vec::new(), tags: 0, payload: &self.payload };
+        let Some(attributes) = &self.attributes else { return Ok(ready) };
+        if let Some(kind) = &attributes.kind {
+            if kind.is_empty() || kind.len() > MAX_KIND {
+                let what = format!("a kind of {} bytes: 1 to {MAX_KIND} are allowed", kind.len());
+                return Err(Error::Invalid { what });
+            }
+            ready.put(Tag::Kind, kind.as_bytes())?;
+        }
+        if let Some(encoding) = attributes.encoding {
+            ready.put(Tag::Encoding, &[encoding as u8])?;
+        }
+        for (name, value) in &attributes.headers {
+            if name.is_empty() || name.len() > MAX_HEADER_NAME {
+                let what =
+                    format!("a header's name of {} bytes: 1 to {MAX_HEADER_NAME} are allowed", name.len());
+                return Err(Error::Invalid { what });
+            }
+            let (kind, bytes) = value.parts();
+            ready.put(Tag::Header, &record::header(name, kind, &bytes))?;
+        }
+        Ok(ready)
+    }
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Message<'a> {
+    fn from(payload: Cow<'a, [u8]>) -> Self {
+        Self { payload, attributes: None }
     }
 }
 
 impl<'a> From<&'a [u8]> for Message<'a> {
     fn from(payload: &'a [u8]) -> Self {
-        Self { payload: Cow::Borrowed(payload) }
+        Self::from(Cow::from(payload))
     }
 }
 
 impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
     fn from(payload: &'a [u8; N]) -> Self {
-        Self { payload: Cow::Borrowed(payload) }
+        Self::from(&payload[..])
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for Message<'a> {
     fn from(payload: &'a Vec<u8>) -> Self {
-        Self { payload: Cow::Borrowed(payload) }
+        Self::from(&payload[..])
     }
 }
 
 impl From<Vec<u8>> for Message<'_> {
     fn from(payload: Vec<u8>) -> Self {
-        Self { payload: Cow::Owned(payload) }
+        Self::from(Cow::from(payload))
     }
 }
 
 impl<'a> From<&'a str> for Message<'a> {
     fn from(payload: &'a str) -> Self {
-        Self { payload: Cow::Borrowed(payload.as_bytes()) }
+        Self::from(payload.as_bytes())
     }
 }
 
 impl<'a> From<&'a String> for Message<'a> {
     fn from(payload: &'a String) -> Self {
-        Self { payload: Cow::Borrowed(payload.as_bytes()) }
+        Self::from(payload.as_bytes())
     }
 }
 
 impl From<String> for Message<'_> {
     fn from(payload: String) -> Self {
-        Self { payload: Cow::Owned(payload.into_bytes()) }
+        Self::from(payload.into_bytes())
     }
 }
 
 impl<'a> From<&'a Message<'_>> for Message<'a> {
     fn from(message: &'a Message<'_>) -> Self {
-        Self { payload: Cow::Borrowed(&message.payload) }
+        // The attributes are few and short, and copied; the payload is borrowed.
+        Self { payload: Cow::Borrowed(&message.payload), attributes: message.attributes.clone() }
     }
 }

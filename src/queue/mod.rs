@@ -22,6 +22,7 @@ pub use group::{Group, GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
 #[cfg(any(test, feature = "testing"))]
 pub use message::Message;
+use message::Ready;
 pub use options::Options;
 pub use stats::{GroupStats, Stats};
 pub use ticket::Ticket;
@@ -78,7 +79,7 @@ impl Queue {
     /// [`Error::Closed`](crate::Error::Closed).
     pub fn push<'a>(&self, message: impl Into<Message<'a>>) -> Result<Offset> {
         let message = message.into();
-        let offsets = self.handle.engine().push(&[message.record()], self.durability)?;
+        let offsets = self.handle.engine().push(&[message.ready()?.record()], self.durability)?;
         Ok(Offset::known(offsets.end() - 1))
     }
 
@@ -93,7 +94,8 @@ impl Queue {
         M: Into<Message<'a>>,
     {
         let messages: Vec<Message<'a>> = messages.into_iter().map(Into::into).collect();
-        let records: Vec<Record<'_>> = messages.iter().map(Message::record).collect();
+        let ready = messages.iter().map(Message::ready).collect::<Result<Vec<_>>>()?;
+        let records: Vec<Record<'_>> = ready.iter().map(Ready::record).collect();
         self.handle.engine().push(&records, self.durability)
     }
 
@@ -107,7 +109,7 @@ impl Queue {
     /// [`Error::Poisoned`](crate::Error::Poisoned). Everything else is told by the ticket.
     pub fn push_deferred<'a>(&self, message: impl Into<Message<'a>>) -> Result<Ticket> {
         let message = message.into();
-        self.handle.engine().push_deferred(&[message.record()], self.durability).map(Ticket::new)
+        self.handle.engine().push_deferred(&[message.ready()?.record()], self.durability).map(Ticket::new)
     }
 
     /// Returns a handle that pushes at another level; the queue and its other handles stay as they are.

@@ -6,6 +6,8 @@ mod beginnings;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
+/// What can be known about a payload.
+mod behaviour_message;
 /// What a pool does with what its handlers return.
 mod behaviour_pool;
 /// What a push promises.

@@ -10,7 +10,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 
 /// A module names only modules of lower levels.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "offset", "clock", "storage", "sync", "wake", "plant"],
+    &["error", "offset", "header", "clock", "storage", "sync", "wake", "plant"],
     &["commit", "format", "codec", "options"],
     &["log", "offsets", "manifest", "inspect"],
     &["group", "compact"],
@@ -49,7 +49,7 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("thiserror", &["error", "format/mod"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("serde_json", &["cli"]),
+    ("serde_json", &["codec", "cli"]),
     ("signal_hook", &["cli"]),
 ];
 
