@@ -217,7 +217,7 @@ mod sync;
 mod wake;
 
 pub use codec::Encoding;
-pub use consumer::{Consumer, Delivery, Iter, Payload};
+pub use consumer::{Consumer, Content, Delivery, Iter, Payload};
 pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
 pub use header::HeaderValue;

@@ -1,20 +1,15 @@
 //! What is a message on loan, and how is it settled?
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::codec::{self, DeserializeOwned, Encoding};
-use crate::engine::Engine;
+use super::content::Content;
 use crate::error::{Error, Result};
-use crate::format::record::{self, Tag};
 use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
-use crate::header::HeaderValue;
-use crate::log::reader::Message;
-use crate::offset::Offset;
 
 /// A message on loan. Settle it with [`ack`](Delivery::ack), [`nack`](Delivery::nack),
 /// [`reject`](Delivery::reject) or [`release`](Delivery::release).
@@ -24,31 +19,16 @@ use crate::offset::Offset;
 /// dies, it comes again at the next opening, and counts as a loss.
 #[must_use = "dropping a delivery unsettled is a nack: the message comes again; call ack, nack, reject or release"]
 pub struct Delivery {
-    engine: Arc<Engine>,
     group: Arc<Live>,
-    message: Message,
-    attributes: Range<usize>,
-    payload: Range<usize>,
+    content: Content,
     loan: Settle,
     attempt: u32,
     settled: bool,
 }
 
 impl Delivery {
-    pub(crate) fn new(
-        engine: Arc<Engine>,
-        group: Arc<Live>,
-        (message, (attributes, payload)): (Message, (Range<usize>, Range<usize>)),
-        loan: Settle,
-        attempt: u32,
-    ) -> Self {
-        Self { engine, group, message, attributes, payload, loan, attempt, settled: false }
-    }
-
-    /// Returns the payload: a private copy that passed its checksum.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        self.message.bytes(&self.payload)
+    pub(crate) fn new(group: Arc<Live>, content: Content, loan: Settle, attempt: u32) -> Self {
+        Self { group, content, loan, attempt, settled: false }
     }
 
     /// Copies the payload out, to be kept after the delivery is settled. Also for a small payload
@@ -56,77 +36,6 @@ impl Delivery {
     #[must_use]
     pub fn to_payload(&self) -> Payload {
         Payload(self.payload().into())
-    }
-
-    /// Makes the value again that [`Message::json`](crate::Message::json) or
-    /// [`Message::bincode`](crate::Message::bincode) was given: the message says which it was.
-    ///
-    /// ```
-    /// # fn main() -> backlog::Result<()> {
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
-    /// queue.push(backlog::Message::bincode(&("cat.jpg", 640, 480))?)?;
-    ///
-    /// let job = queue.consumer()?.recv()?;
-    /// match job.decode::<(String, u32, u32)>() {
-    ///     Ok((name, width, height)) => job.ack()?, // resize it
-    ///     Err(why) => job.reject(why)?,            // it will not fit the next time either
-    /// }
-    /// # queue.close()
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Decode`] when the payload is not such a value, or was pushed as plain bytes. The
-    /// delivery can still be settled in any way.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        let decoded = match self.encoding() {
-            Some(encoding) => codec::from_payload(encoding, self.payload())
-                .map_err(|problem| format!("as {encoding:?} it does not fit: {problem}")),
-            None => Err("it was pushed as plain bytes".into()),
-        };
-        decoded.map_err(|problem| Error::Decode {
-            offset: self.offset(),
-            kind: self.kind().map(str::to_owned),
-            problem,
-        })
-    }
-
-    /// Returns how the payload was made of a value; `None` for plain bytes.
-    #[must_use]
-    pub fn encoding(&self) -> Option<Encoding> {
-        Encoding::of(*self.attribute(Tag::Encoding)?.first()?)
-    }
-
-    /// Returns what kind of message it is, if that was said.
-    #[must_use]
-    pub fn kind(&self) -> Option<&str> {
-        std::str::from_utf8(self.attribute(Tag::Kind)?).ok()
-    }
-
-    /// Returns the value of the first header of that name.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<HeaderValue<'_>> {
-        self.headers().find(|(found, _)| *found == name).map(|(_, value)| value)
-    }
-
-    /// Goes through the headers in the order in which they were given.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, HeaderValue<'_>)> {
-        let headers = record::each(self.message.bytes(&self.attributes));
-        headers.filter(|&(tag, _)| tag == Tag::Header as u8).filter_map(|(_, header)| {
-            let (name, kind, value) = record::split_header(header)?;
-            Some((name, HeaderValue::of(kind, value)))
-        })
-    }
-
-    fn attribute(&self, tag: Tag) -> Option<&[u8]> {
-        record::find(self.message.bytes(&self.attributes), tag)
-    }
-
-    /// Returns the message's offset.
-    #[must_use]
-    pub fn offset(&self) -> Offset {
-        Offset::known(self.loan.offset)
     }
 
     /// Returns which try this is, 1 for the first. It tells, and fences nothing.
@@ -139,19 +48,6 @@ impl Delivery {
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group.name
-    }
-
-    /// Returns when the message was pushed, by the wall clock of then.
-    #[must_use]
-    pub fn pushed_at(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.message.time)
-    }
-
-    /// Returns a name for the message that is the same at every delivery and unique in the world:
-    /// queue id and offset. A handler that uses it as a key is idempotent.
-    #[must_use]
-    pub fn id(&self) -> String {
-        format!("{:032x}-{}", self.engine.queue, self.loan.offset)
     }
 
     /// Marks the message as done.
@@ -218,6 +114,14 @@ impl Delivery {
     }
 }
 
+impl Deref for Delivery {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
 impl Drop for Delivery {
     fn drop(&mut self) {
         if self.settled {
@@ -236,7 +140,7 @@ impl fmt::Debug for Delivery {
             .field("group", &self.group.name)
             .field("offset", &self.loan.offset)
             .field("attempt", &self.attempt)
-            .field("bytes", &self.payload.len())
+            .field("bytes", &self.payload().len())
             .finish_non_exhaustive()
     }
 }

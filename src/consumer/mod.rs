@@ -10,8 +10,10 @@ use crate::group::live::Live;
 use crate::group::receive::{Ask, Loan};
 use crate::group::settle::{End, Settle};
 
+mod content;
 mod delivery;
 
+pub use content::Content;
 pub(crate) use delivery::ack_all;
 pub use delivery::{Delivery, Payload};
 
@@ -125,22 +127,11 @@ impl Consumer {
             // the group is stopped, and the next opening returns the loan.
             let _ = self.group.end(settle, End::Release, false);
         })?;
-        match message.parts().filter(|_| good) {
-            Some(parts) => {
-                let parts = (message, parts);
-                Ok(Some(Delivery::new(self.engine().clone(), self.group.clone(), parts, settle, attempt)))
-            }
-            None => {
-                let path = self.engine().log.path(message.place.segment);
-                self.group.bury(
-                    settle,
-                    Error::Damaged {
-                        path,
-                        position: message.position,
-                        offsets: Some(message.offset..message.offset + 1),
-                        problem: "the record does not pass its checksum".into(),
-                    },
-                )?;
+        let content = if good { Content::new(self.engine().queue, message) } else { Err(message) };
+        match content {
+            Ok(content) => Ok(Some(Delivery::new(self.group.clone(), content, settle, attempt))),
+            Err(message) => {
+                self.group.bury(settle, message.damaged(&self.engine().log))?;
                 Ok(None)
             }
         }

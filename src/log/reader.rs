@@ -82,6 +82,16 @@ impl Message {
         Ok(self.record().is_some())
     }
 
+    /// Says that the record does not pass its checksum.
+    pub(crate) fn damaged(&self, log: &Log) -> Error {
+        Error::Damaged {
+            path: log.path(self.place.segment),
+            position: self.position,
+            offsets: Some(self.offset..self.offset + 1),
+            problem: "the record does not pass its checksum".into(),
+        }
+    }
+
     /// Returns where payload and attributes lie in the block, of a record that passed its checksum.
     pub(crate) fn parts(&self) -> Option<(Range<usize>, Range<usize>)> {
         let bytes = self.block.bytes.get(self.record.clone())?;

@@ -1,0 +1,132 @@
+//! What does a message hold, besides its place in a group?
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::codec::{self, DeserializeOwned, Encoding};
+use crate::error::{Error, Result};
+use crate::format::record::{self, Tag};
+use crate::header::HeaderValue;
+use crate::log::reader::Message;
+use crate::offset::Offset;
+
+/// A message as it was pushed: payload, kind, headers. What was read is a private copy that passed
+/// its checksum.
+///
+/// A [`Delivery`](crate::Delivery) and a [`Peek`](crate::Peek) can be used as one.
+pub struct Content {
+    queue: u128,
+    message: Message,
+    attributes: Range<usize>,
+    payload: Range<usize>,
+}
+
+impl Content {
+    /// Wraps a message whose record passed its checksum; gives it back if the record does not parse.
+    #[expect(clippy::result_large_err, reason = "the message is handed back, not reported")]
+    pub(crate) fn new(queue: u128, message: Message) -> std::result::Result<Self, Message> {
+        match message.parts() {
+            Some((attributes, payload)) => Ok(Self { queue, message, attributes, payload }),
+            None => Err(message),
+        }
+    }
+
+    /// Returns the payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.message.bytes(&self.payload)
+    }
+
+    /// Returns the message's offset.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        Offset::known(self.message.offset)
+    }
+
+    /// Returns when the message was pushed, by the wall clock of then.
+    #[must_use]
+    pub fn pushed_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.message.time)
+    }
+
+    /// Returns a name for the message that is the same at every delivery and unique in the world:
+    /// queue id and offset. A handler that uses it as a key is idempotent.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:032x}-{}", self.queue, self.message.offset)
+    }
+
+    /// Makes the value again that [`Message::json`](crate::Message::json) or
+    /// [`Message::bincode`](crate::Message::bincode) was given: the message says which it was.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// queue.push(backlog::Message::bincode(&("cat.jpg", 640, 480))?)?;
+    ///
+    /// let job = queue.consumer()?.recv()?;
+    /// match job.decode::<(String, u32, u32)>() {
+    ///     Ok((name, width, height)) => job.ack()?, // resize it
+    ///     Err(why) => job.reject(why)?,            // it will not fit the next time either
+    /// }
+    /// # queue.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Decode`] when the payload is not such a value, or was pushed as plain bytes. The
+    /// delivery can still be settled in any way.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        let decoded = match self.encoding() {
+            Some(encoding) => codec::from_payload(encoding, self.payload())
+                .map_err(|problem| format!("as {encoding:?} it does not fit: {problem}")),
+            None => Err("it was pushed as plain bytes".into()),
+        };
+        decoded.map_err(|problem| Error::Decode {
+            offset: self.offset(),
+            kind: self.kind().map(str::to_owned),
+            problem,
+        })
+    }
+
+    /// Returns how the payload was made of a value; `None` for plain bytes.
+    #[must_use]
+    pub fn encoding(&self) -> Option<Encoding> {
+        Encoding::of(*self.attribute(Tag::Encoding)?.first()?)
+    }
+
+    /// Returns what kind of message it is, if that was said.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        std::str::from_utf8(self.attribute(Tag::Kind)?).ok()
+    }
+
+    /// Returns the value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<HeaderValue<'_>> {
+        self.headers().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    /// Goes through the headers in the order in which they were given.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, HeaderValue<'_>)> {
+        let headers = record::each(self.message.bytes(&self.attributes));
+        headers.filter(|&(tag, _)| tag == Tag::Header as u8).filter_map(|(_, header)| {
+            let (name, kind, value) = record::split_header(header)?;
+            Some((name, HeaderValue::of(kind, value)))
+        })
+    }
+
+    fn attribute(&self, tag: Tag) -> Option<&[u8]> {
+        record::find(self.message.bytes(&self.attributes), tag)
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Content")
+            .field("offset", &self.message.offset)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
