@@ -13,6 +13,8 @@ import zlib
 
 PAGE = 4096
 LIMIT = 1 << 48
+SEGMENT = 1 << 35
+COUNT = 1 << 63
 HELD = 0xFFFFFFFF
 
 
@@ -199,7 +201,8 @@ def slot(queue, position, data):
     active = segments[-1]
     sound = (
         active["length"] == 0
-        and all(row["length"] >= PAGE for row in segments[:-1])
+        and all(PAGE <= row["length"] <= SEGMENT for row in segments[:-1])
+        and all(row["number"] < COUNT for row in segments)
         and len({row["number"] for row in segments}) == len(segments)
         and len({row["name"] for row in groups}) == len(groups)
         and all(
@@ -208,7 +211,7 @@ def slot(queue, position, data):
             for key in ("base", "messages_before")
         )
         and mark["segment"] == active["number"]
-        and mark["position"] >= PAGE
+        and PAGE <= mark["position"] <= SEGMENT
         and mark["position"] % 8 == 0
         and active["base"] <= mark["next"] <= LIMIT
         and mark["reserved"] <= LIMIT
@@ -233,7 +236,7 @@ def manifest(root):
                 raise found
             say("slot", place=place, bad=str(found))
             continue
-        if found["sequence"] % 2 != place // 2:
+        if found["sequence"] % 2 != place // 2 or found["sequence"] >= COUNT:
             say("slot", place=place, bad="damaged: in the wrong slot")
             continue
         say("slot", place=place, sequence=found["sequence"])
@@ -427,7 +430,7 @@ def segment(root, queue, row, log, behind):
     if head["queue"] != queue or head["number"] != row["number"] or head["salt"] != row["salt"]:
         raise Bad("foreign", f"{name} is another file")
     salt, capacity = row["salt"], head["capacity"]
-    if len(data) < capacity:
+    if len(data) < capacity or capacity > SEGMENT:
         raise Bad("damaged", f"{name} is shortened")
     if log is None:
         walk(data, row["number"], salt, capacity, PAGE, row["length"], row["base"], behind)

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, SegmentRow};
-use crate::format::{PAGE_POSITION, is_zero, names};
+use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
@@ -242,9 +242,9 @@ pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Lef
     let named: BTreeSet<u64> = found.slot.segments.iter().map(|row| row.number).collect();
     let active = named.last().copied().unwrap_or(0);
     for entry in list(names::LOG)? {
-        let Some(number) = names::parse_segment(&entry.name).filter(|_| entry.kind == Kind::File) else {
-            continue;
-        };
+        // No segment of ours ever had a number from there on: a stranger, left alone.
+        let number = names::parse_segment(&entry.name).filter(|&number| number < COUNT_LIMIT);
+        let Some(number) = number.filter(|_| entry.kind == Kind::File) else { continue };
         left.highest = left.highest.max(number);
         if named.contains(&number) {
             continue;

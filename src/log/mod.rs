@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use crate::error::{Error, Result};
 use crate::format::header::{self, Fields, FileKind};
 use crate::format::manifest::{About, SegmentRow};
-use crate::format::{Malformed, PAGE, PAGE_POSITION, names};
+use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
 use crate::storage::{Access, File, Storage, read_up_to};
 use crate::wake::Wake;
 
@@ -216,6 +216,9 @@ pub(crate) fn check(storage: &dyn Storage, queue: u128, row: &SegmentRow, access
             "is another segment: number {number} with salt {:08x}, expected {} with {:08x}",
             header.salt, row.number, row.salt
         )));
+    }
+    if capacity > MAX_SEGMENT {
+        return Err(refused(format!("claims {capacity} bytes, and no segment has more than {MAX_SEGMENT}")));
     }
     let length = file.len().map_err(io)?;
     let least = if row.length == 0 { capacity } else { row.length };

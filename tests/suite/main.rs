@@ -60,6 +60,9 @@ mod matrix;
 mod misplaced;
 /// Planted bugs, which the crash tests find.
 mod plants;
+/// Numbers that nobody ever wrote, under good checksums.
+#[expect(clippy::cast_possible_truncation, reason = "places in small files")]
+mod numbers;
 /// Random steps, reopening, kills and power cuts among them.
 mod random;
 /// What an opening leaves behind that wrote nothing.
