@@ -343,14 +343,17 @@ fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
         return verdict.next;
     }
     let told = verdict.next.max(slot.reserved);
-    if report.clean {
+    let next = if report.clean {
         slot.next
     } else if report.older_manifest {
         // The newer manifest reserved at most so many offsets beyond the last batch.
         (told + 2 * LAST_RESERVE).min(Offset::LIMIT - 1)
     } else {
         told
-    }
+    };
+    // Where an older log was put back with its manifest, the groups alone know better: a new message
+    // must not be one that they have done.
+    report.lost.iter().fold(next, |next, lost| next.max(lost.offsets.1))
 }
 
 /// Reads the files of all groups; damage refuses that group only.
@@ -403,13 +406,14 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
         }
     }
     report.loans_returned += loans;
-    let head = state.stats().head;
-    if head > verdict.next {
+    // Done or not: an ack too is of a message that was there.
+    let missing = state.missing(verdict.next, verdict.messages);
+    report.lost.extend(missing.map(|offsets| Lost { group: row.name.clone(), offsets }));
+    if state.stats().head > verdict.next {
         state.set_passed(verdict.messages);
     }
     if let Some(entry) = state.lost(verdict.next, now) {
         state.apply(&entry, now);
-        report.lost.push(Lost { group: row.name.clone(), offsets: (verdict.next, head) });
     }
 }
 

@@ -92,7 +92,7 @@ impl Engine {
         if planted(Plant::AckBeforeMessage) {
             self.sync_groups()?;
         }
-        // Before the acks, which are never to know of a message that the log does not have.
+        // Before the acks: so much as is in our hands, none is to outlive its message.
         self.ask(Wish::Sync { mark: false })?;
         self.sync_groups()
     }

@@ -291,6 +291,15 @@ impl State {
         let (first, end) = (first.max(self.floor), self.head);
         let more = More::Range { end, messages: 0 };
         let open = first < end && !self.fresh_within(first, end).is_empty()
+    /// Returns what of the log is provably gone that ends before `next` with so many messages: the group
+    /// has come to offsets behind it, and to more messages than there are, or has them still to do. (A
+    /// group that was told to start behind the end proves nothing.)
+    pub(crate) fn missing(&self, next: u64, messages: u64) -> Option<(u64, u64)> {
+        let end = self.head.max(self.done.end());
+        let proof = self.passed > messages || self.lost(next, Now::default()).is_some();
+        (end > next && proof).then_some((next, end))
+    }
+
             || self.exceptions.within(first, end).next().is_some();
         open.then(|| Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Discarded, first) })
     }

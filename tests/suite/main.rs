@@ -54,6 +54,8 @@ mod harness;
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// What the log lost, and others know of.
+mod lost;
 /// 34 faults at ten points each.
 mod matrix;
 /// A batch at a wrong place, a length without its checksum.
