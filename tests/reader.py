@@ -215,7 +215,7 @@ def slot(queue, position, data):
         and mark["position"] % 8 == 0
         and active["base"] <= mark["next"] <= LIMIT
         and mark["reserved"] <= LIMIT
-        and active["messages_before"] <= mark["messages"]
+        and active["messages_before"] <= mark["messages"] <= LIMIT
         and all(row["mark"] % 32 == 0 for row in groups)
     )
     if not sound:
@@ -406,13 +406,14 @@ def headers(data, salt, capacity, start, expected, reserve):
 
 
 def walk(data, segment, salt, capacity, position, stop, expected, behind, reserve=LIMIT):
-    """in place, up to a position that is known; damage reaches to `behind` at most"""
+    """in place, up to a position that is known; damage reaches to `behind` at most, or, without one,
+    to what lies behind that position"""
     while position < stop:
         head = batch_header(data, salt, position, capacity, expected, reserve)
         if head is None:
             later = next(headers(data, salt, capacity, position, expected, reserve), None)
-            known = later is not None and later["at"] <= stop
-            upto, end = (later["at"], later["base"]) if known else (stop, behind)
+            known = later is not None and (behind is None or later["at"] <= stop)
+            upto, end = (min(later["at"], stop), later["base"]) if known else (stop, behind or expected)
             say("damaged", segment=segment, at=position, upto=upto, offsets=[expected, end])
             position, expected = upto, end
             continue
@@ -448,7 +449,7 @@ def segment(root, queue, row, log, behind):
     last = batches[-1] if batches else {"next": mark, "end": following}
     batches += scan(data, salt, capacity, last["next"], last["end"], reserve)
     bound = max([mark] + [head["mark"] for head in batches])
-    expected = walk(data, row["number"], salt, capacity, mark, bound, following, reserve, reserve)
+    expected = walk(data, row["number"], salt, capacity, mark, bound, following, None, reserve)
     position = bound
     for head in take(data, salt, capacity, position, expected, reserve):
         show_batch(data, row["number"], head)

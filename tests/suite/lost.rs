@@ -86,3 +86,38 @@ fn issue_4_a_new_message_is_never_taken_for_one_that_was_acked() {
     let job = queue.group("g").unwrap().consumer().try_recv().unwrap().expect("the new one is not acked");
     assert_eq!(job.payload(), b"new");
 }
+
+/// An older manifest was put back, and headers at the end of the log went bad: the damage was said to
+/// reach to the end of all offsets, and nothing could be pushed any more.
+#[test]
+fn issue_4_damage_behind_an_older_manifest_does_not_use_up_the_offsets() {
+    let disk = SimDisk::new(1);
+    let queue = open(&disk);
+    queue.push("one").unwrap();
+    queue.close().unwrap();
+    let older = disk.read_file("MANIFEST").unwrap();
+    let queue = open(&disk);
+    queue.push("a").unwrap();
+    queue.push("b").unwrap();
+    let buffered = queue.with_durability(Durability::Buffered);
+    buffered.push("c").unwrap();
+    buffered.push("d").unwrap();
+    queue.close().unwrap();
+    drop(buffered);
+    disk.write_file("MANIFEST", &older);
+    // Each takes 40 bytes: the headers of b and c. What d carries proves that b was durable.
+    for batch in [2, 3] {
+        disk.flip(SEGMENT, (4096 + batch * 40 + 16) * 8);
+    }
+
+    let queue = open(&disk);
+
+    let found = queue.recovery();
+    assert!(found.older_manifest);
+    let damaged: Vec<_> = found.damaged.iter().map(|damage| (damage.position, damage.offsets)).collect();
+    assert_eq!(damaged, [(4096 + 80, (2, 4))]);
+    assert!(found.torn_bytes > 0, "{found:?}");
+    assert_eq!(queue.stats().messages, 4);
+    let next = queue.push("next").unwrap();
+    assert!((5..1 << 30).contains(&next.get()), "{next}");
+}
