@@ -257,6 +257,10 @@ impl Live {
                 // It was there when it was lent: its header has gone bad since.
                 guard = self.with_room(guard, 2 * SLOT_BYTES, 1)?;
                 let now = self.now();
+                if !guard.state.is_ready(offset, now) {
+                    // Making room takes a while: somebody else came here too, and has said so.
+                    return Ok(guard);
+                }
                 let entry = guard.state.damaged(offset, offset + 1, 0, now);
                 self.put(&mut guard, &entry, now)?;
                 let error = self.damage(&damaged);

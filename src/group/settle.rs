@@ -101,8 +101,9 @@ impl Live {
             let now = self.now();
             let entry = guard.state.damaged(offset, offset + 1, 0, now);
             self.put(&mut guard, &entry, now)?;
+            Self::report(&mut guard, report);
         }
-        Self::report(&mut guard, report);
+        // Whose loan is over has nothing to say: whoever got the message meanwhile comes to it too.
         self.settle_down(guard, false)
     }
 }
