@@ -81,6 +81,8 @@ mod step;
 mod threads;
 /// The architecture, as rules that are checked.
 mod tidy;
+/// Tickets, with a slow disk behind them.
+mod tickets;
 /// A call that never returns ends the run, and says where it was.
 mod watch;
 /// What the crash tests do before the crash.
