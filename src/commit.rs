@@ -46,6 +46,8 @@ pub(crate) struct Commit<S, W> {
     turns: [Condvar; 2],
     /// For those who wait for something else than the end of a group.
     changed: Condvar,
+    /// For those who wait for the end of a group, and never lead.
+    followed: Condvar,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,8 @@ struct Inner<S, W> {
     gathering: u64,
     /// How many threads wait, by the parity of their group: waking nobody is a system call too.
     waiting: [usize; 2],
+    /// How many threads wait and never lead.
+    followers: usize,
 }
 
 /// The lock on the shared state.
@@ -91,8 +95,13 @@ impl<S, W> Guard<'_, S, W> {
 
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
-        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2] };
-        Self { inner: Mutex::new(inner), turns: [Condvar::new(), Condvar::new()], changed: Condvar::new() }
+        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2], followers: 0 };
+        Self {
+            inner: Mutex::new(inner),
+            turns: [Condvar::new(), Condvar::new()],
+            changed: Condvar::new(),
+            followed: Condvar::new(),
+        }
     }
 
     /// Locks the shared state. A panic of another thread left it sound: it is only changed in
@@ -132,6 +141,30 @@ impl<S, W: Worker<S>> Commit<S, W> {
             }
             waited = true;
             guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
+        }
+    }
+
+    /// Follows until `done` has an answer; `None` when `until` has come first. Never leads, so that no
+    /// slow disk holds it beyond that: the caller has seen to it that somebody else will.
+    ///
+    /// Not among those who wait for a turn: one of them is woken to lead.
+    pub(crate) fn follow<'a, R>(
+        &'a self,
+        mut guard: Guard<'a, S, W>,
+        clock: &dyn Clock,
+        until: Duration,
+        mut done: impl FnMut(&mut S) -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            if let Some(answer) = done(&mut guard) {
+                return Some(answer);
+            }
+            if clock.now() >= until {
+                return None;
+            }
+            guard.0.followers += 1;
+            guard = Guard(clock::wait(clock, &self.followed, guard.0, Some(until)));
+            guard.0.followers -= 1;
         }
     }
 
@@ -191,6 +224,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
     /// Wakes everyone, to look again.
     pub(crate) fn wake_all(&self) {
         self.changed.notify_all();
+        self.followed.notify_all();
         for turn in &self.turns {
             turn.notify_all();
         }
@@ -283,7 +317,11 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
         let next = if planted(Plant::GroupReadEarly) { guard.group() - 1 } else { guard.group() };
         guard.0.worker = Some(worker);
         let waiting = if planted(Plant::CountsReadEarly) { self.waited } else { guard.0.waiting };
+        let followed = guard.0.followers > 0 && !planted(Plant::FollowersForgotten);
         drop(guard);
+        if followed {
+            self.commit.followed.notify_all();
+        }
         if let Some((number, _)) = &group
             && waiting[parity(*number)] > 0
         {

@@ -85,6 +85,8 @@ pub enum Plant {
     SilentLeader,
     /// Who was woken to lead, and need not, wakes nobody.
     WakeupKept,
+    /// A leader wakes those alone who can lead the next group.
+    FollowersForgotten,
     /// An opening goes on in the half that it found.
     #[cfg(any(test, feature = "testing"))]
     SameHalf,

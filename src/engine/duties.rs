@@ -115,14 +115,15 @@ impl Engine {
         drop(self.commit.until(guard, group, &*self.clock, None, taken));
     }
 
-    /// Wakes the committer at once: somebody polls.
-    pub(super) fn hurry(&self) {
+    /// Wakes the committer at once: somebody polls, or has a deadline. Tells whether there is one.
+    pub(super) fn hurry(&self) -> bool {
         let urgent = lock(&self.committer).as_ref().map(|committer| committer.urgent.clone());
-        if let Some(urgent) = urgent {
+        if let Some(urgent) = &urgent {
             urgent.wake();
         }
         self.deferred.wake();
     }
+        urgent.is_some()
 
     /// Starts the committer, if threads are allowed and there is none.
     pub(super) fn start_committer(self: &Arc<Self>) {
@@ -170,7 +171,7 @@ fn commit_deferred(engine: &Weak<Engine>, deferred: &Bell, urgent: &Bell, stop: 
 }
 
 /// The background thread of this process, while a queue is open.
-static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+static BACKGROUND: Background = Background::new();
 
 #[derive(Debug)]
 struct Background {

@@ -134,7 +134,8 @@ impl Engine {
 }
 
 impl Pushed {
-    /// Returns the answer when it is there, or `None` when `until` has come first.
+    /// Returns the answer when it is there, or `None` when `until` has come first. Without a committer
+    /// it may lead, and come back later than that.
     pub(crate) fn wait(&self, until: Option<Duration>) -> Option<Result<Offsets>> {
         if let Some(answer) = self.slot.answer() {
             return Some(answer);
@@ -144,6 +145,14 @@ impl Pushed {
         let slot = &self.slot;
         engine.commit.until(guard, self.group, &*engine.clock, until, |_| slot.answer()).1
     }
+        // Who has a deadline leaves the sync to the committer: it may take longer.
+        if let Some(until) = until
+            && engine.hurry()
+        {
+            let guard = engine.commit.lock();
+            return engine.commit.follow(guard, &*engine.clock, until, |_| slot.answer());
+        }
+        let guard = engine.commit.lock();
 
     pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
         self.engine.deadline(wait)

@@ -264,6 +264,65 @@ fn polled_tickets_are_woken_and_one_that_nobody_waits_for_is_written() {
     in_any_order(deferred_beside_pushes);
 }
 
+/// Threads that wait with a deadline follow, and leave leading to a committer, beside pushes that wait;
+/// with `late` the time of some is over meanwhile.
+fn deadlines_beside_pushes(late: bool) {
+    let (line, disk) = line(Trouble::default());
+    let clock = Arc::new(Hand::default());
+    let committer = Arc::new((Bell::default(), AtomicBool::new(false)));
+    let leads = {
+        let (line, committer) = (line.clone(), committer.clone());
+        thread::spawn(move || {
+            let mut heard = 0;
+            while !committer.1.load(Ordering::Acquire) {
+                heard = committer.0.wait(heard, None);
+                lead_for_deferred(&line, &Hand::default());
+            }
+        })
+    };
+    let mut threads = pushers(&line, &disk, 2, 1);
+    for number in 10..12 {
+        let (line, disk, clock, committer) = (line.clone(), disk.clone(), clock.clone(), committer.clone());
+        threads.push(thread::spawn(move || {
+            let (slot, _) = add(&line, number).unwrap();
+            committer.0.wake();
+            let told = line.follow(line.lock(), &*clock, Duration::from_secs(1), |_| slot.answer());
+            assert!(late || told.is_some(), "nobody's time was over");
+            if let Some(told) = &told {
+                believe(&disk, number, told);
+            }
+            1
+        }));
+    }
+    if late {
+        clock.advance(Duration::from_secs(2), &line);
+    }
+
+    all_back(threads);
+
+    committer.1.store(true, Ordering::Release);
+    committer.0.wake();
+    leads.join().unwrap();
+    // What somebody stopped waiting for is written all the same.
+    lead_for_deferred(&line, &Hand::default());
+    assert_eq!(disk.lock().unwrap().synced.len(), 4);
+}
+
+#[test]
+fn who_waits_with_a_deadline_leads_never_and_is_answered() {
+    in_any_order(|| deadlines_beside_pushes(false));
+}
+
+#[test]
+fn a_deadline_that_is_over_leaves_nobody_behind() {
+    in_any_order(|| deadlines_beside_pushes(true));
+}
+
+#[test]
+fn followers_that_nobody_wakes_are_found() {
+    assert!(is_found(Plant::FollowersForgotten, || deadlines_beside_pushes(false)));
+}
+
 /// As `engine::close`: what waits is written, the rest refused, and the writer is gone.
 fn close_amid_pushes() {
     let (line, disk) = line(Trouble::default());

@@ -1,12 +1,14 @@
 //! Does a ticket keep its word when others, or the disk, are slow?
 
 use std::future::{Future as _, IntoFuture as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use backlog::testing::SimDisk;
-use backlog::{Options, Queue};
+use backlog::{Error, Options, Queue};
 
 use crate::watch;
 
@@ -54,4 +56,49 @@ fn issue_3_a_polled_ticket_is_not_forgotten_behind_a_slow_sync() {
 
         told.recv().expect("the ticket is forgotten");
     });
+}
+
+/// A thread that waited with a deadline led, and sat in a slow sync long after its time was over.
+#[test]
+fn issue_4_a_wait_with_a_deadline_ends_at_it_though_the_disk_stalls() {
+    let _watched = watch::over("a deadline while the disk stalls");
+    let disk = SimDisk::new(1);
+    let queue = Options::new("jobs").sim_disk(&disk).open().unwrap();
+    queue.push("opened").unwrap();
+    let (go, gone) = mpsc::channel::<()>();
+    let (gone, waiter) = (Mutex::new(gone), thread::current().id());
+    let led = Arc::new(AtomicBool::new(false));
+    let told = led.clone();
+    disk.before_syncs(Some(Arc::new(move || {
+        if thread::current().id() == waiter {
+            told.store(true, Ordering::Release);
+        } else {
+            let _ = gone.lock().unwrap().recv();
+        }
+    })));
+    let ticket = queue.push_deferred("x").unwrap();
+
+    let waited = ticket.wait_timeout(Duration::from_millis(20));
+    let at_once = ticket.wait_timeout(Duration::ZERO);
+    drop(go);
+
+    assert!(!led.load(Ordering::Acquire), "who waits with a deadline sits in a sync: {waited:?}");
+    assert!(matches!(waited, Err(Error::Timeout)), "{waited:?}");
+    assert!(matches!(at_once, Err(Error::Timeout)), "{at_once:?}");
+    // The ticket stays good, and needs nobody else.
+    assert_eq!(ticket.wait_timeout(Duration::from_secs(3600)).unwrap().get(), 1);
+    assert_eq!(ticket.wait().unwrap().get(), 1);
+}
+
+/// Without threads nobody else is there to lead: who waits does, and has his answer.
+#[test]
+fn without_threads_a_wait_with_a_deadline_leads() {
+    let (queue, begun, go) = stalled(false);
+    let ticket = queue.push_deferred("x").unwrap();
+    drop(go);
+
+    let told = ticket.wait_timeout(Duration::ZERO);
+
+    assert_eq!(told.unwrap().get(), 1);
+    assert!(begun.try_recv().is_ok());
 }
