@@ -59,7 +59,7 @@ impl Live {
 
     /// Lends messages, not yet recorded where a crash finds it; those lent before an error stay lent.
     fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
-        let mut guard = self.commit.lock();
+        let mut guard = self.enter()?;
         loop {
             let left = (ask.most - loans.len()).min(MOST);
             if left == 0 || ask.stop.load(Ordering::Acquire) {

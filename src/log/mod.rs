@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::header::{self, Fields, FileKind};
 use crate::format::manifest::{About, SegmentRow};
 use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
-use crate::storage::{Access, File, Storage, read_up_to};
+use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
 pub(crate) mod evidence;
@@ -45,6 +45,8 @@ pub(crate) struct Segment {
 pub(crate) struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) queue: u128,
+    /// Who opened it.
+    process: Process,
     set: RwLock<Arc<Vec<Arc<Segment>>>>,
     /// The offset behind the last message that may be read.
     next: AtomicU64,
@@ -97,6 +99,7 @@ impl Log {
         Self {
             storage,
             queue,
+            process: Process::this(),
             set: RwLock::new(Arc::new(set)),
             next: AtomicU64::new(end.next),
             messages: AtomicU64::new(end.messages),
@@ -104,6 +107,22 @@ impl Log {
             listeners: Mutex::new(Vec::new()),
             failure: OnceLock::new(),
         }
+    }
+
+    /// Tells whether this is the process that opened the queue, and no fork of it. Asked before any lock
+    /// is taken: in a fork nobody may be left to give it back.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process.is_this()
+    }
+
+    /// Refuses in a fork of the process that opened the queue.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked { path: self.storage.root().to_path_buf() }) }
     }
 
     /// Asks that `listener` is woken when the end has moved while somebody sleeps.

@@ -42,6 +42,8 @@ mod dice;
 mod evidence;
 /// The programs in `examples`, killed and run again.
 mod examples;
+/// Handles in a forked child.
+mod forked;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
 /// What the fuzzers in `fuzz` do with their bytes.
@@ -60,11 +62,11 @@ mod lost;
 mod matrix;
 /// A batch at a wrong place, a length without its checksum.
 mod misplaced;
-/// Planted bugs, which the crash tests find.
-mod plants;
 /// Numbers that nobody ever wrote, under good checksums.
 #[expect(clippy::cast_possible_truncation, reason = "places in small files")]
 mod numbers;
+/// Planted bugs, which the crash tests find.
+mod plants;
 /// Random steps, reopening, kills and power cuts among them.
 mod random;
 /// What an opening leaves behind that wrote nothing.
@@ -79,10 +81,10 @@ mod sequences;
 mod step;
 /// Several threads at once on a queue that ends, or fails, at any moment.
 mod threads;
-/// The architecture, as rules that are checked.
-mod tidy;
 /// Tickets, with a slow disk behind them.
 mod tickets;
+/// The architecture, as rules that are checked.
+mod tidy;
 /// A call that never returns ends the run, and says where it was.
 mod watch;
 /// What the crash tests do before the crash.
