@@ -71,7 +71,7 @@ pub(crate) fn verify(
     to: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let mut heads = Vec::new();
+    let mut states = Vec::new();
     for (name, looked) in look_at_groups(storage, clock)? {
         let path = storage.root().join(names::group(&name));
         match looked {
@@ -85,16 +85,17 @@ pub(crate) fn verify(
                     let what = format!("{} bytes of entries were never known durable", looked.torn);
                     findings.push(Finding::new(FindingKind::Torn, path.clone(), what));
                 }
-                heads.push((path, seen(&looked, Now::default()).counts.head));
+                states.push((path, State::recover(&looked.snapshot, &looked.entries, Now::default())));
             }
         }
     }
     findings.extend(unnamed(storage)?);
     let verdict = inspect::verify_log(storage, clock, to, &mut findings)?;
-    for (path, head) in heads {
-        if let Some(next) = verdict.as_ref().map(|verdict| verdict.next).filter(|&next| head > next) {
-            let what = format!("the group has come to offset {head}, and the log ends at {next}");
-            findings.push(Finding::new(FindingKind::Lost, path, what).offsets(next, head));
+    for (path, state) in states {
+        let missing = verdict.as_ref().and_then(|verdict| state.missing(verdict.next, verdict.messages));
+        if let Some((next, end)) = missing {
+            let what = format!("the group has come to offset {end}, and the log ends at {next}");
+            findings.push(Finding::new(FindingKind::Lost, path, what).offsets(next, end));
         }
     }
     Ok(findings)

@@ -22,6 +22,10 @@ use crate::error::is_lack_of_room;
 
 use super::{Access, Entry, File, Kind, Lock, Mapping, Storage};
 
+mod fork;
+
+pub(crate) use fork::Process;
+
 /// Where a mapping may start.
 const PAGE: u64 = 4096;
 

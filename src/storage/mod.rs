@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) mod disk;
+pub(crate) use disk::Process;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 #[cfg(test)]
