@@ -124,6 +124,12 @@ impl ManualClock {
         self.wake_all(inner);
     }
 
+    /// Returns what the wall clock shows, in milliseconds since 1970.
+    #[must_use]
+    pub fn shows(&self) -> u64 {
+        self.lock().wall
+    }
+
     fn lock(&self) -> MutexGuard<'_, Manual> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

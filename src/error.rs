@@ -222,6 +222,11 @@ impl Error {
         if is_lack_of_room(&source) { Self::Full { path, source } } else { Self::Io { doing, path, source } }
     }
 
+    /// Says that a loan is over.
+    pub(crate) fn lease_lost(offset: u64) -> Self {
+        Self::LeaseLost { offset: Offset::known(offset.min(Offset::LIMIT - 1)) }
+    }
+
     /// Tells whether there was no room on the disk.
     #[must_use]
     pub fn is_full(&self) -> bool {

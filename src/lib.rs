@@ -218,15 +218,16 @@ mod sync;
 mod wake;
 
 pub use codec::Encoding;
-pub use consumer::{Consumer, Content, Delivery, Iter, Payload};
+pub use consumer::{Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt};
 pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
 pub use header::HeaderValue;
 pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;
-pub use pool::{Outcome, Pool, PoolBuilder, PoolReport, Stopper};
-pub use queue::{Group, GroupOptions, GroupStats, Inspection, Message, Options, Queue, Retry, SegmentStats};
+pub use pool::{Pool, PoolBuilder, PoolReport, Stopper};
+pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
+pub use queue::{MessageState, Options, Peek, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};
 
 /// For the tests of programs that embed the queue.
@@ -244,3 +245,8 @@ pub mod testing {
     pub use crate::plant::{Plant, Planted, plant};
     pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }
+
+/// The examples of the guide, compiled and run.
+#[cfg(all(doctest, feature = "json", feature = "cli"))]
+#[doc = include_str!("../docs/GUIDE.md")]
+mod guide {}

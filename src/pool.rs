@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::consumer::{Consumer, Delivery};
+use crate::consumer::{Consumer, Delivery, Outcome};
 use crate::error::{Error, Result};
 use crate::group::receive::Ask;
 use crate::group::settle::{End, Settle};
@@ -16,26 +16,6 @@ use crate::wake::Wake;
 
 /// How many stretches of damage a report names.
 const DAMAGES: usize = 1000;
-
-/// What a handler wants done with its message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It is done.
-    Ack,
-    /// It failed: again when the time is over.
-    NackAfter(Duration, String),
-    /// It is given up: to the dead letters now, with the reason.
-    Reject(String),
-    /// It goes back uncounted.
-    Release,
-}
-
-impl From<()> for Outcome {
-    fn from((): ()) -> Self {
-        Self::Ack
-    }
-}
 
 /// Says how a pool is to work; made by [`Consumer::pool`].
 #[must_use = "a pool works once it is spawned"]
@@ -311,7 +291,14 @@ impl Shared {
         index: usize,
         handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
     ) {
-        let ask = Ask { most: 1, until: None, drain: true, idle_ends: self.until_idle, stop: &self.stop };
+        let ask = Ask {
+            most: 1,
+            lease: None,
+            until: None,
+            drain: true,
+            idle_ends: self.until_idle,
+            stop: &self.stop,
+        };
         while !self.stop.load(Ordering::Acquire) && self.may_take() {
             match self.consumer.receive(&ask) {
                 Ok(mut deliveries) => match deliveries.pop() {
@@ -372,17 +359,11 @@ impl Shared {
             Ok(Outcome::Ack) => &mut report.acked,
             Ok(Outcome::Reject(_)) => &mut report.rejected,
             Ok(Outcome::Release) => &mut report.released,
-            Ok(Outcome::NackAfter(..)) | Err(_) => &mut report.nacked,
+            Ok(Outcome::Nack(_) | Outcome::NackAfter(..)) | Err(_) => &mut report.nacked,
         };
         *counter += 1;
         drop(state);
-        let settled = match outcome {
-            Ok(Outcome::Ack) => delivery.ack(),
-            Ok(Outcome::NackAfter(after, reason)) => delivery.nack_after(after, reason),
-            Ok(Outcome::Reject(reason)) => delivery.reject(reason),
-            Ok(Outcome::Release) => delivery.release(),
-            Err(reason) => delivery.nack(reason),
-        };
+        let settled = delivery.settle(&outcome.unwrap_or_else(Outcome::Nack));
         match settled {
             Ok(()) | Err(Error::Closed | Error::LeaseLost { .. }) => {}
             Err(error) => {

@@ -79,14 +79,15 @@ def sections(data):
     return found
 
 
-def known_sections(data, count):
+def known_sections(data, count, last=0):
+    """Those up to `count` must be there, those up to `last` may."""
     found = dict(sections(data))
     for tag in found:
-        if tag > count and tag >> 31:
+        if tag > max(count, last) and tag >> 31:
             raise Bad("newer", f"section {tag:#x} is not known")
     if any(tag not in found for tag in range(1, count + 1)):
         raise Bad("damaged", "a section is missing")
-    return [found[tag] for tag in range(1, count + 1)]
+    return [found[tag] for tag in range(1, max(count, last) + 1) if tag in found]
 
 
 # §3 header pages
@@ -521,16 +522,21 @@ def snapshot(head, data):
         out += sector[:508]
     if len(out) < size:
         raise Bad("damaged", "snapshot cut short")
-    cursors = [Cursor(body) for body in known_sections(out[:size], 4)]
-    first, second, third, fourth = cursors
+    cursors = [Cursor(body) for body in known_sections(out[:size], 4, 5)]
+    first, second, third, fourth = cursors[:4]
     reading = {key: first.take(8) for key in ("floor", "head", "passed")}
     reading["hint"] = [first.take(8), first.take(8)]
     reading.update(holder=first.take(4), first_count=first.take(4), settled=first.take(8))
     done = second.items(16, lambda: [second.take(8), second.take(8)])
     exceptions = third.items(38, lambda: exception(third))
     policy = {"max_failures": fourth.take(1), "max_losses": fourth.take(1)}
-    policy.update(retry_first=fourth.take(8), retry_cap=fourth.take(8), retry_jitter=fourth.take(4))
+    policy.update(retry_kind=fourth.take(1), retry_first=fourth.take(8), retry_cap=fourth.take(8))
+    policy["retry_steps"] = [fourth.take(8) for _ in range(16)]
+    policy["retry_jitter"] = fourth.take(4)
     policy["synced"] = fourth.take(1)
+    policy["lease"] = fourth.take(4)
+    policy["discard_expired"] = fourth.take(1)
+    paused = cursors[4].take(8) if len(cursors) > 4 else None
     for cursor in cursors:
         cursor.end()
     floor, top = reading["floor"], reading["head"]
@@ -539,6 +545,7 @@ def snapshot(head, data):
     sound = (
         floor <= top <= LIMIT
         and policy["synced"] in (0, 1)
+        and policy["discard_expired"] in (0, 1)
         and all(low < high for low, high in zip(edges, edges[1:]))
         and edges[-1] <= LIMIT
         and all(high <= top or low > top for low, high in done)
@@ -549,7 +556,7 @@ def snapshot(head, data):
     )
     if not sound:
         raise Bad("damaged", "a snapshot contradicts itself")
-    return reading, done, exceptions, policy
+    return reading, done, exceptions, policy, paused
 
 
 KINDS = "lent extended released done nacked dead revived discarded purged seek paused policy"
@@ -616,7 +623,7 @@ def group(root, queue, row):
             say("half", which=which, bad=str(bad))
     if not halves:
         raise Bad("damaged", "no half is good")
-    head, (reading, done, exceptions, policy), data = max(halves, key=lambda half: half[0]["generation"])
+    head, (reading, done, exceptions, policy, paused), data = max(halves, key=lambda half: half[0]["generation"])
     generation = head["generation"]
     marks = [other["superseded"] or 0 for other, _, _ in halves]
     if generation < row["generation"] or any(mark > generation for mark in marks):
@@ -630,6 +637,8 @@ def group(root, queue, row):
     for item in exceptions:
         say("exception", **item)
     say("policy", **policy)
+    if paused is not None:
+        say("paused", until=paused)
     entries(head, data, row["mark"] if generation == row["generation"] else 0)
 
 

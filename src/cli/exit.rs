@@ -55,7 +55,7 @@ impl From<Error> for Failure {
             Error::Invalid { .. } | Error::NoSuchGroup { .. } | Error::GroupName { .. } => USAGE,
             Error::GroupExists { .. } => USAGE,
             Error::Locked { .. } => LOCKED,
-            Error::Refused { .. } | Error::Damaged { .. } => WOULD_LOSE,
+            Error::Refused { .. } | Error::Damaged { .. } | Error::LeaseLost { .. } => WOULD_LOSE,
             Error::Version { .. } => VERSION,
             _ => OTHER,
         };

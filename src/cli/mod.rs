@@ -3,15 +3,21 @@
 //! A window on the library: commands call its public face and format; none knows the bytes of a file.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 
+mod attributes;
 mod child;
+mod control;
+mod dead;
 mod exit;
+mod group;
 mod lines;
 mod push;
+mod recv;
 mod stats;
+mod target;
 mod verify;
 mod work;
 
@@ -28,7 +34,7 @@ const COURSE: &str = "Start here:
 
 Exit codes:
   0 clean   1 findings, or something remains   2 usage   3 open elsewhere
-  4 refused: it would lose data   5 a newer version wrote it   6 not a queue, or the system refused
+  4 refused: it would lose data, or a stale receipt   5 a newer version wrote it   6 not a queue, or the system refused
 
 Data goes to stdout, everything else to stderr. docs/CLI.md shows a session of each command.";
 
@@ -43,6 +49,18 @@ struct Cli {
 enum Command {
     Push(push::Args),
     Work(work::Args),
+    Recv(recv::Args),
+    Ack(recv::Ack),
+    Nack(recv::Nack),
+    Extend(recv::Extend),
+    Dead(dead::Args),
+    Revive(dead::Revive),
+    Discard(dead::Discard),
+    Pause(control::Pause),
+    Resume(control::Resume),
+    Seek(control::Seek),
+    Purge(control::Purge),
+    Group(group::Args),
     Stats(stats::Args),
     Verify(verify::Args),
 }
@@ -52,6 +70,18 @@ pub(crate) fn main() -> ExitCode {
     exit::end(match Cli::parse().command {
         Command::Push(args) => push::run(&args),
         Command::Work(args) => work::run(args),
+        Command::Recv(args) => recv::run(&args),
+        Command::Ack(args) => recv::ack(&args),
+        Command::Nack(args) => recv::nack(&args),
+        Command::Extend(args) => recv::extend(&args),
+        Command::Dead(args) => dead::run(&args),
+        Command::Revive(args) => dead::revive(&args),
+        Command::Discard(args) => dead::discard(&args),
+        Command::Pause(args) => control::pause(&args),
+        Command::Resume(args) => control::resume(&args),
+        Command::Seek(args) => control::seek(&args),
+        Command::Purge(args) => control::purge(&args),
+        Command::Group(args) => group::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
     })
@@ -105,21 +135,24 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "that is too long".into())
 }
 
+/// Parses a moment: RFC 3339, seconds and zone may be missing.
+fn moment(text: &str) -> Result<SystemTime, String> {
+    let moment = humantime::parse_rfc3339_weak(text).ok().filter(|&time| time >= UNIX_EPOCH);
+    moment.ok_or_else(|| "write a moment as 2026-11-24T06:00:00Z".into())
+}
+
 /// Writes a moment for people and programs: UTC, RFC 3339.
 fn time(millis: u64) -> String {
-    let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-    let (seconds, millis) = (rest / 1000, rest % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    // Years that begin in March, in eras of 400 years: leap days come last (Hinnant's algorithm).
-    let day = days + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    // The last moment that has four digits for the year.
+    const LAST: u64 = 253_402_300_799_999;
+    let time = UNIX_EPOCH + Duration::from_millis(millis.min(LAST));
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Counts the milliseconds since 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

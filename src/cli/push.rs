@@ -8,6 +8,7 @@ use std::time::Duration;
 use backlog::{Durability, Offsets, Options, Queue};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::attributes::Attributes;
 use super::exit::{self, CLEAN, Failure, Outcome};
 use super::lines::Lines;
 
@@ -43,6 +44,8 @@ pub(super) struct Args {
     /// How long to wait for a queue that is open elsewhere (500ms, 30s, 5m)
     #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "0s")]
     wait: Duration,
+    #[command(flatten)]
+    attributes: Attributes,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -59,7 +62,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         .lock_timeout(args.wait)
         .open()?;
     super::tell_recovery(queue.recovery());
-    let mut pusher = Pusher::new(queue, args.buffered);
+    let mut pusher = Pusher::new(queue, args);
     let pushed = files.iter().try_for_each(|file| {
         if args.whole { pusher.whole(file) } else { pusher.lines(file, if args.null { 0 } else { b'\n' }) }
     });
@@ -113,9 +116,10 @@ fn too_large(what: &str, length: usize) -> Failure {
 }
 
 /// Pushes, and tells what is durable.
-struct Pusher {
+struct Pusher<'a> {
     queue: Queue,
     buffered: bool,
+    attributes: &'a Attributes,
     /// Pushed and not yet told, rows put together where they touch: first and end.
     untold: Vec<(u64, u64)>,
     unsynced: usize,
@@ -125,15 +129,16 @@ struct Pusher {
     bar: ProgressBar,
 }
 
-impl Pusher {
-    fn new(queue: Queue, buffered: bool) -> Self {
+impl<'a> Pusher<'a> {
+    fn new(queue: Queue, args: &'a Args) -> Self {
+        let (buffered, attributes) = (args.buffered, &args.attributes);
         // Where ranges appear on the terminal, they are the progress.
         let show = io::stderr().is_terminal() && !io::stdout().is_terminal();
         let bar = if show { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{human_pos} messages pushed, {per_sec}, {elapsed}") {
             bar.set_style(style);
         }
-        Self { queue, buffered, untold: Vec::new(), unsynced: 0, messages: 0, heard: true, bar }
+        Self { queue, buffered, attributes, untold: Vec::new(), unsynced: 0, messages: 0, heard: true, bar }
     }
 
     fn lines(&mut self, file: &Path, delimiter: u8) -> Result<(), Failure> {
@@ -175,7 +180,8 @@ impl Pusher {
             });
             let (batch, rest) = messages.split_at(fits.count().max(1));
             messages = rest;
-            let offsets = self.queue.push_batch(batch.iter().copied())?;
+            let offsets =
+                self.queue.push_batch(batch.iter().map(|payload| self.attributes.message(payload)))?;
             self.pushed(&offsets, batch.iter().map(|message| message.len()).sum())?;
         }
         Ok(())

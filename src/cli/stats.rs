@@ -62,9 +62,11 @@ fn text(dir: &Path, seen: &Inspection) -> String {
         "\n{:<width$} {:>10} {:>10} {:>10} {:>10}  next due",
         "group", "ready", "delayed", "on loan", "dead"
     );
-    for GroupStats { name, ready, delayed, on_loan, dead, next_due, .. } in &seen.groups {
+    for GroupStats { name, ready, delayed, on_loan, dead, next_due, paused, .. } in &seen.groups {
         let due = next_due.map_or_else(|| "-".to_owned(), super::time);
-        let _ = writeln!(out, "{name:<width$} {ready:>10} {delayed:>10} {on_loan:>10} {dead:>10}  {due}");
+        let paused = if *paused { "  paused" } else { "" };
+        let _ =
+            writeln!(out, "{name:<width$} {ready:>10} {delayed:>10} {on_loan:>10} {dead:>10}  {due}{paused}");
     }
     if seen.groups.is_empty() && seen.refused.is_empty() {
         let _ = writeln!(out, "(none yet: `default` appears with its first `work`)");
@@ -97,6 +99,7 @@ fn json(dir: &Path, seen: &Inspection) -> Value {
                 "on_loan": group.on_loan,
                 "dead": group.dead,
                 "next_due_ms": group.next_due,
+                "paused": group.paused,
             })
         })
         .collect();

@@ -16,10 +16,10 @@ use signal_hook::iterator::Signals;
 
 use super::child::Children;
 use super::exit::{self, CLEAN, FINDINGS, Failure, Outcome};
+use super::target::DEFAULT;
 
 /// The exit code (`EX_DATAERR`) by which a command says that a message will never do.
 const REJECT: i32 = 65;
-const DEFAULT: &str = "default";
 
 /// Run a command for each message: a durable xargs.
 ///

@@ -23,7 +23,6 @@ pub struct Content {
 
 impl Content {
     /// Wraps a message whose record passed its checksum; gives it back if the record does not parse.
-    #[expect(clippy::result_large_err, reason = "the message is handed back, not reported")]
     pub(crate) fn new(queue: u128, message: Message) -> std::result::Result<Self, Message> {
         match message.parts() {
             Some((attributes, payload)) => Ok(Self { queue, message, attributes, payload }),
@@ -115,6 +114,28 @@ impl Content {
             let (name, kind, value) = record::split_header(header)?;
             Some((name, HeaderValue::of(kind, value)))
         })
+    }
+
+    /// Returns from when on the message could be handed out, if that was said.
+    #[must_use]
+    pub fn due(&self) -> Option<SystemTime> {
+        self.moment(Tag::Due)
+    }
+
+    /// Returns when the message ends if it was not handed out before, if that was said.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.moment(Tag::Expiry)
+    }
+
+    fn moment(&self, tag: Tag) -> Option<SystemTime> {
+        let millis = record::millis_of(self.attribute(tag)?);
+        UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+    }
+
+    /// Returns the identity of the queue.
+    pub(crate) fn queue(&self) -> u128 {
+        self.queue
     }
 
     fn attribute(&self, tag: Tag) -> Option<&[u8]> {

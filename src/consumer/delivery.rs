@@ -7,7 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::content::Content;
+use super::outcome::Outcome;
+use super::receipt::Receipt;
 use crate::error::{Error, Result};
+use crate::format::entry::HELD;
 use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
 
@@ -23,12 +26,20 @@ pub struct Delivery {
     content: Content,
     loan: Settle,
     attempt: u32,
+    /// Milliseconds; `None` if it is held.
+    lease: Option<u32>,
     settled: bool,
 }
 
+/// Turns a time limit into what an entry can say: 1 ms to 49 days.
+pub(crate) fn millis(lease: Duration) -> u32 {
+    u32::try_from(lease.as_millis()).unwrap_or(u32::MAX).clamp(1, HELD - 1)
+}
+
 impl Delivery {
-    pub(crate) fn new(group: Arc<Live>, content: Content, loan: Settle, attempt: u32) -> Self {
-        Self { group, content, loan, attempt, settled: false }
+    pub(crate) fn new(group: Arc<Live>, content: Content, loan: Settle, attempt: u32, lease: u32) -> Self {
+        let lease = (lease != HELD).then_some(lease);
+        Self { group, content, loan, attempt, lease, settled: false }
     }
 
     /// Copies the payload out, to be kept after the delivery is settled. Also for a small payload
@@ -93,6 +104,64 @@ impl Delivery {
     /// As [`Delivery::ack`].
     pub fn release(self) -> Result<()> {
         self.end(End::Release)
+    }
+
+    /// Settles it in one of these ways.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn settle(self, outcome: &Outcome) -> Result<()> {
+        match outcome.end() {
+            None => self.ack(),
+            Some(end) => self.end(end),
+        }
+    }
+
+    /// Lets a loan with a time limit end so much later than now; one without needs it not, and stays.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`]: a loan that has run out cannot be extended.
+    pub fn extend(&self, lease: Duration) -> Result<()> {
+        self.group.extend(self.loan, millis(lease))
+    }
+
+    /// Calls `work`, and extends the loan by its time limit again and again until that returns. A loan
+    /// without a time limit needs it not.
+    ///
+    /// An extension that fails, since the loan is over or the queue closed, ends the extending and
+    /// not the work: settling says so then.
+    pub fn extend_while<R>(&self, work: impl FnOnce() -> R) -> R {
+        match self.lease {
+            None => work(),
+            Some(lease) => self.group.extend_while(self.loan, lease, work),
+        }
+    }
+
+    /// Returns the time limit that the loan was made with; `None` if it ends with its holder only.
+    #[must_use]
+    pub fn lease(&self) -> Option<Duration> {
+        self.lease.map(|lease| Duration::from_millis(lease.into()))
+    }
+
+    /// Names this loan, for somebody else to settle it.
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            queue: self.queue(),
+            group: self.group.name.clone(),
+            incarnation: self.group.incarnation,
+            offset: self.loan.offset,
+            delivery: self.loan.delivery,
+        }
+    }
+
+    /// Gives the delivery up and leaves the loan as it is, to be settled by its receipt. A loan with a
+    /// time limit runs out if nobody does; one without comes back when the queue is closed.
+    #[must_use = "without its receipt nobody can settle the loan"]
+    pub fn leave(self) -> Receipt {
+        let receipt = self.receipt();
+        self.forget();
+        receipt
     }
 
     fn end(mut self, end: End<'_>) -> Result<()> {

@@ -12,10 +12,15 @@ use crate::group::settle::{End, Settle};
 
 mod content;
 mod delivery;
+mod outcome;
+mod receipt;
 
 pub use content::Content;
 pub(crate) use delivery::ack_all;
+pub(crate) use delivery::millis;
 pub use delivery::{Delivery, Payload};
+pub use outcome::Outcome;
+pub use receipt::Receipt;
 
 /// Receives the messages of one group. Clones compete: each message goes to one of them.
 ///
@@ -25,17 +30,30 @@ pub use delivery::{Delivery, Payload};
 pub struct Consumer {
     handle: Arc<Handle>,
     group: Arc<Live>,
+    /// Milliseconds, if not as the group's policy says.
+    lease: Option<u32>,
 }
 
 impl Consumer {
     pub(crate) fn new(handle: Arc<Handle>, group: Arc<Live>) -> Self {
-        Self { handle, group }
+        Self { handle, group, lease: None }
     }
 
     /// Returns the name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group.name
+    }
+
+    /// Returns a consumer whose loans end after so long, whether or not the process lives: then the
+    /// message comes again, which counts as a failure. So a loan can be settled by another process, by
+    /// its [receipt](Delivery::receipt), and a handler that hangs does not keep its message for ever.
+    ///
+    /// Without this, loans last as the group says ([`GroupOptions::lease`](crate::GroupOptions::lease)):
+    /// unless told otherwise, until the process ends. 1 ms to 49 days.
+    #[must_use]
+    pub fn with_lease(&self, lease: Duration) -> Self {
+        Self { lease: Some(millis(lease)), ..self.clone() }
     }
 
     /// Blocks until a message is deliverable, and lends it to the caller.
@@ -96,6 +114,7 @@ impl Consumer {
     }
 
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Delivery>> {
+        let ask = &Ask { lease: self.lease, ..*ask };
         loop {
             let loans = self.group.receive(ask)?;
             let none = loans.is_empty();
@@ -119,7 +138,7 @@ impl Consumer {
     /// Hands a loan out if its record passes its checksum; else it is among the dead letters, and
     /// the next receive says so.
     fn check(&self, loan: Loan) -> Result<Option<Delivery>> {
-        let Loan { mut message, delivery, attempt } = loan;
+        let Loan { mut message, delivery, attempt, lease } = loan;
         let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
         let read = if message.record().is_some() { Ok(true) } else { message.read_again(&self.engine().log) };
         let good = read.inspect_err(|_| {
@@ -129,7 +148,7 @@ impl Consumer {
         })?;
         let content = if good { Content::new(self.engine().queue, message) } else { Err(message) };
         match content {
-            Ok(content) => Ok(Some(Delivery::new(self.group.clone(), content, settle, attempt))),
+            Ok(content) => Ok(Some(Delivery::new(self.group.clone(), content, settle, attempt, lease))),
             Err(message) => {
                 self.group.bury(settle, message.damaged(&self.engine().log))?;
                 Ok(None)
@@ -141,7 +160,7 @@ impl Consumer {
 impl Ask<'_> {
     fn one(until: Option<Duration>) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { most: 1, until, drain: false, idle_ends: false, stop: &NEVER }
+        Self { most: 1, lease: None, until, drain: false, idle_ends: false, stop: &NEVER }
     }
 }
 

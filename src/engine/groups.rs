@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, lock, open};
 use crate::error::{Error, Result};
-use crate::format::manifest::GroupRow;
+use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
 use crate::format::snapshot::{Policy, Reading, Snapshot};
 use crate::group::live::Live;
@@ -22,6 +22,8 @@ pub(crate) enum From {
     Beginning,
     End,
     Offset(u64),
+    /// At the first message that was pushed at that time or later (milliseconds since 1970).
+    Time(u64),
 }
 
 /// What a new group is like.
@@ -161,7 +163,7 @@ impl Engine {
     }
 
     /// Works out where a new group stands.
-    fn start_at(&self, from: From) -> Result<Reading> {
+    pub(super) fn start_at(&self, from: From) -> Result<Reading> {
         let set = self.log.set();
         let (first, before) = set.first().map_or((0, 0), |first| (first.base, first.messages_before));
         let at =
@@ -172,7 +174,15 @@ impl Engine {
                 let (next, messages) = (self.log.next(), self.log.messages());
                 Ok(at(next, messages))
             }
-            From::Offset(offset) => Ok(at(offset, self.messages_before(offset)?)),
+            // Not where nothing is yet: what comes there would be taken for done, or not be met.
+            From::Offset(offset) => {
+                let offset = offset.clamp(first, self.log.next());
+                Ok(at(offset, self.messages_before(offset)?))
+            }
+            From::Time(time) => {
+                let offset = self.first_since(time)?;
+                Ok(at(offset, self.messages_before(offset)?))
+            }
             From::Undone => {
                 let floors = self.all_groups();
                 let least = floors.iter().map(|group| group.look(|state| state.stats().floor)).min();
@@ -184,8 +194,26 @@ impl Engine {
         }
     }
 
+    /// Finds the first message that was pushed at a time or later, by the wall clocks of then; the end
+    /// of the log if there is none. The manifest tells which segment to look into.
+    fn first_since(&self, time: u64) -> Result<u64> {
+        let rows = self.manifest.slot().segments;
+        let early = |row: &&SegmentRow| row.length != 0 && row.about.last < time;
+        let skipped = rows.iter().take_while(early).count();
+        let Some(row) = rows.get(skipped) else { return Ok(self.log.next()) };
+        let mut cursor = Cursor::new(self.log.clone());
+        cursor.seek(row.base, None);
+        loop {
+            match cursor.next()? {
+                Step::Message(message) if message.time >= time => return Ok(message.offset),
+                Step::Message(_) | Step::Damaged(_) => {}
+                Step::End => return Ok(self.log.next()),
+            }
+        }
+    }
+
     /// Counts the messages before an offset: by the manifest up to its segment, by walking there.
-    fn messages_before(&self, offset: u64) -> Result<u64> {
+    pub(super) fn messages_before(&self, offset: u64) -> Result<u64> {
         let set = self.log.set();
         let index = set.partition_point(|segment| segment.base <= offset).saturating_sub(1);
         let Some(segment) = set.get(index) else { return Ok(0) };

@@ -36,6 +36,7 @@ pub(crate) struct GroupSeen {
     pub(crate) counts: Counts,
     /// Milliseconds since 1970.
     pub(crate) next_due: Option<u64>,
+    pub(crate) paused: bool,
 }
 
 /// Looks at a queue and changes nothing, whoever else has it open.
@@ -124,6 +125,7 @@ fn seen(looked: &Looked, now: Now) -> GroupSeen {
     GroupSeen {
         counts: state.stats(),
         next_due: state.next_timer(now).map(|due| now.wall.saturating_add(millis(due))),
+        paused: state.paused(now).is_some(),
     }
 }
 

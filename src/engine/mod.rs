@@ -22,12 +22,14 @@ mod close;
 mod duties;
 mod groups;
 pub(crate) mod look;
+mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
 
 pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};
+pub(crate) use manage::Claim;
 pub(crate) use push::Pushed;
 
 /// What an open queue consists of.

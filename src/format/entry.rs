@@ -40,6 +40,8 @@ pub(crate) mod reason {
     pub(crate) const REJECTED: u32 = 3;
     /// Its bytes have gone bad.
     pub(crate) const DAMAGED: u32 = 4;
+    /// Its time was over before it was lent.
+    pub(crate) const EXPIRED: u32 = 5;
 }
 
 const RANGE: u8 = 1;

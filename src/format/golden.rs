@@ -157,10 +157,14 @@ fn snapshots() -> [Snapshot; 2] {
     let policy = Policy {
         max_failures: 20,
         max_losses: 5,
+        retry_kind: 2,
         retry_first: 1000,
         retry_cap: 3_600_000,
+        retry_steps: std::array::from_fn(|step| if step < 3 { 1000 << step } else { 0 }),
         retry_jitter: 200,
         synced: true,
+        lease: 600_000,
+        discard_expired: true,
     };
     let reading = Reading {
         floor: 2,
@@ -186,6 +190,7 @@ fn snapshots() -> [Snapshot; 2] {
             exception((14, 17), 0, State::Dead { reason: 4, since: TIME }, ""),
         ],
         policy,
+        paused: Some(TIME + 5000),
         unknown: vec![(78, b"of a later version".to_vec())],
     };
     [Snapshot { policy, ..Snapshot::default() }, full]

@@ -109,6 +109,16 @@ pub(crate) fn find(list: &[u8], tag: Tag) -> Option<&[u8]> {
     each(list).find(|&(found, _)| found == tag as u8).map(|(_, value)| value)
 }
 
+/// Reads a number of milliseconds; 0 for what is none.
+pub(crate) fn millis_of(value: &[u8]) -> u64 {
+    if value.len() == 8 { LittleEndian::read_u64(value) } else { 0 }
+}
+
+/// Lays out a number of milliseconds.
+pub(crate) fn millis(millis: u64) -> [u8; 8] {
+    millis.to_le_bytes()
+}
+
 /// Goes through a list, whose checksum was good, to its end or to what does not fit.
 pub(crate) fn each(mut list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {

@@ -4,7 +4,7 @@
 //! 508 of them, then their checksum, seeded with the half's salt and the sector's position.
 //!
 //! ```text
-//!   section 1 reading · 2 done ranges · 3 exceptions · 4 policy
+//!   section 1 reading · 2 done ranges · 3 exceptions · 4 policy · 5 paused (only while it is)
 //! ```
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -20,6 +20,11 @@ const READING_TAG: u32 = 1;
 const DONE_TAG: u32 = 2;
 const EXCEPTIONS_TAG: u32 = 3;
 const POLICY_TAG: u32 = 4;
+const PAUSED_TAG: u32 = 5;
+/// Until when a pause lasts that ends when somebody says so.
+pub(crate) const UNTIL_RESUMED: u64 = u64::MAX;
+/// How many waits a retry policy can list.
+pub(crate) const RETRY_STEPS: usize = 16;
 
 /// The whole state of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub(crate) struct Snapshot {
     /// In offset order.
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: Policy,
+    /// Nothing is lent until the wall clock shows this (milliseconds since 1970), or
+    /// [`UNTIL_RESUMED`].
+    pub(crate) paused: Option<u64>,
     /// Sections of a later version, kept.
     pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
@@ -89,14 +97,22 @@ pub(crate) enum State {
 pub(crate) struct Policy {
     pub(crate) max_failures: u8,
     pub(crate) max_losses: u8,
-    /// Milliseconds until the first retry; doubles with each failure.
+    /// How waits grow: 0 they double, 1 by the first with each failure, 2 as the steps say.
+    pub(crate) retry_kind: u8,
+    /// Milliseconds until the first retry.
     pub(crate) retry_first: u64,
     /// Milliseconds of the longest wait.
     pub(crate) retry_cap: u64,
+    /// Milliseconds of each wait, of kind 2; the last but zeros is that of all further failures.
+    pub(crate) retry_steps: [u64; RETRY_STEPS],
     /// By how much a wait varies, in thousandths.
     pub(crate) retry_jitter: u32,
     /// Whether an ack is on stable storage before it returns.
     pub(crate) synced: bool,
+    /// Milliseconds that a loan lasts; 0: as long as its holder.
+    pub(crate) lease: u32,
+    /// Whether a message whose time is over is discarded; else it is given up.
+    pub(crate) discard_expired: bool,
 }
 
 impl Snapshot {
@@ -107,6 +123,9 @@ impl Snapshot {
         section::put(&mut out, DONE_TAG, &codec::encode(&self.done));
         section::put(&mut out, EXCEPTIONS_TAG, &codec::encode(&self.exceptions));
         section::put(&mut out, POLICY_TAG, &codec::encode(&self.policy));
+        if let Some(until) = self.paused {
+            section::put(&mut out, PAUSED_TAG, &codec::encode(&until));
+        }
         for (tag, bytes) in &self.unknown {
             section::put(&mut out, *tag, bytes);
         }
@@ -123,6 +142,7 @@ impl Snapshot {
                 DONE_TAG => snapshot.done = part(body)?,
                 EXCEPTIONS_TAG => snapshot.exceptions = part(body)?,
                 POLICY_TAG => snapshot.policy = part(body)?,
+                PAUSED_TAG => snapshot.paused = Some(part(body)?),
                 tag => {
                     section::may_keep(tag)?;
                     snapshot.unknown.push((tag, body.to_vec()));
@@ -134,7 +154,7 @@ impl Snapshot {
             }
             seen |= 1 << tag;
         }
-        if seen == 0b11110 && snapshot.is_consistent() {
+        if seen & !(1 << PAUSED_TAG) == 0b11110 && snapshot.is_consistent() {
             Ok(snapshot)
         } else {
             Err(Malformed::Damaged("the snapshot contradicts itself".into()))

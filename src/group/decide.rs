@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
+use super::policy::retry;
 use super::state::{Now, State};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
@@ -40,6 +41,9 @@ impl State {
     /// Chooses what a receiver gets. With `drain` a message that is to be alone, once it is the first
     /// that is ready, is waited for: nothing is lent until it can be.
     pub(crate) fn next(&self, now: Now, drain: bool) -> Next {
+        if let Some(pause) = self.paused(now) {
+            return Next::Nothing { until: pause.at };
+        }
         if self.exceptions.is_empty() {
             return Next::Fresh;
         }
@@ -119,7 +123,7 @@ impl State {
         if self.holds(offset, delivery) || self.ran_out_late(offset, delivery) {
             Ok(Entry { delivery, ..Entry::new(Kind::Done, offset) })
         } else {
-            Err(lost(offset))
+            Err(Error::lease_lost(offset))
         }
     }
 
@@ -200,6 +204,11 @@ impl State {
         Ok(Entry { lease, delivery, time: stamp(now.wall), ..Entry::new(Kind::Extended, offset) })
     }
 
+    /// Tells whether the loan of a message, which is out, ends with its holder only.
+    pub(crate) fn is_held(&self, offset: u64) -> bool {
+        self.exceptions.at(offset).is_none_or(|(_, one)| matches!(one.life, Life::Lent { lease: HELD, .. }))
+    }
+
     /// Ends the timed loans whose time is over, at most `limit` rows of them: each counts as a failure.
     pub(crate) fn run_out(&self, limit: usize, now: Now) -> Vec<Entry> {
         let ended = self.exceptions.ended(now.mono).take(limit);
@@ -278,19 +287,6 @@ impl State {
         Entry { time: stamp(due), ..Entry::new(Kind::Nacked, offset) }
     }
 
-    /// Makes a dead letter ready again, with its counters at zero; `None` if it is none.
-    pub(crate) fn revive(&self, offset: u64, now: Now) -> Option<Entry> {
-        let (_, one) = self.exceptions.at(offset)?;
-        let dead = matches!(one.life, Life::Dead { .. });
-        dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
-    }
-
-    /// Makes a message done without a delivery, wherever it is; `None` if it is done.
-    pub(crate) fn discard(&self, offset: u64, now: Now) -> Option<Entry> {
-        let open = self.done_until(offset).is_none();
-        open.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) })
-    }
-
     /// Returns what of the log is provably gone that ends before `next` with so many messages: the group
     /// has come to offsets behind it, and to more messages than there are, or has them still to do. (A
     /// group that was told to start behind the end proves nothing.)
@@ -307,24 +303,6 @@ impl State {
         let open = first < end && !self.fresh_within(first, end).is_empty()
             || self.exceptions.within(first, end).next().is_some();
         open.then(|| Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Discarded, first) })
-    }
-
-    /// Makes all below `end` done; `messages` of them lie at or behind the head.
-    pub(crate) fn purge(&self, end: u64, messages: u64, now: Now) -> Option<Entry> {
-        let more = More::Range { end, messages };
-        (self.floor < end).then(|| Entry {
-            time: stamp(now.wall),
-            more,
-            ..Entry::new(Kind::Purged, self.floor)
-        })
-    }
-
-    /// Goes on reading at an offset with so many messages before it. All loans are lost.
-    pub(crate) fn seek(&self, offset: u64, messages: u64, now: Now) -> Entry {
-        // Loans with a lower number are lost. Without a next number the holder goes with them all.
-        let delivery = self.next_delivery().unwrap_or(0);
-        let more = More::Range { end: Offset::LIMIT, messages };
-        Entry { time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Seek, offset) }
     }
 
     /// Tells whether a loan is out under that number.
@@ -354,7 +332,7 @@ impl State {
     }
 
     fn check(&self, offset: u64, delivery: u64) -> Result<()> {
-        if self.holds(offset, delivery) { Ok(()) } else { Err(lost(offset)) }
+        if self.holds(offset, delivery) { Ok(()) } else { Err(Error::lease_lost(offset)) }
     }
 
     /// Counts a failure: due again later, or given up.
@@ -375,15 +353,23 @@ impl State {
 
     /// Returns how many milliseconds a message waits after so many failures.
     fn wait_of(&self, delivery: u64, failures: u8) -> u64 {
-        let doublings = u32::from(failures.saturating_sub(1)).min(63);
-        let wait = u128::from(self.policy.retry_first) << doublings;
-        let wait = wait.min(self.policy.retry_cap.into());
+        let policy = &self.policy;
+        let before = failures.saturating_sub(1);
+        let wait = match policy.retry_kind {
+            retry::LINEAR => u128::from(policy.retry_first) * u128::from(failures),
+            retry::STEPS => {
+                let listed = policy.retry_steps.iter().rposition(|&step| step > 0).unwrap_or(0);
+                policy.retry_steps[usize::from(before).min(listed)].into()
+            }
+            _ => u128::from(policy.retry_first) << u32::from(before).min(63),
+        };
+        let wait = wait.min(policy.retry_cap.into());
         let jitter = u64::from(self.policy.retry_jitter.min(1000));
         let part = 1000 - jitter + scatter(delivery ^ u64::from(failures)) % (2 * jitter + 1);
         u64::try_from(wait * u128::from(part) / 1000).unwrap_or(u64::MAX)
     }
 
-    fn past(&self, offset: u64) -> (u8, u8) {
+    pub(super) fn past(&self, offset: u64) -> (u8, u8) {
         self.exceptions.at(offset).map_or((0, 0), |(_, one)| (one.failures, one.losses))
     }
 
@@ -414,17 +400,13 @@ impl State {
 
 const _: () = assert!(ALONE_FROM > 1, "one loss may be a deploy");
 
-fn lost(offset: u64) -> Error {
-    Error::LeaseLost { offset: Offset::known(offset.min(Offset::LIMIT - 1)) }
-}
-
 /// Cuts a time as the entry does: what is applied now must be what recovery reads.
-fn stamp(wall: u64) -> u64 {
+pub(super) fn stamp(wall: u64) -> u64 {
     wall.min(Offset::LIMIT - 1)
 }
 
 /// Says what an entry is about, beyond its offset; a single message takes no further slot.
-fn more_of(first: u64, end: u64, messages: u64) -> More {
+pub(super) fn more_of(first: u64, end: u64, messages: u64) -> More {
     if end - first == 1 { More::Nothing } else { More::Range { end, messages } }
 }
 

@@ -36,9 +36,8 @@ pub(super) const MOST_ROOM: u64 = 4 << 20;
 pub(crate) struct Live {
     pub(crate) name: String,
     /// Random, new at every creation.
-    #[expect(dead_code, reason = "acks that travel in a batch (issue 5) name the group by it")]
     pub(crate) incarnation: u64,
-    pub(super) log: Arc<Log>,
+    pub(crate) log: Arc<Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) commit: Commit<Shared, Writer>,
     /// Whether an ack is on stable storage before it returns.
@@ -63,6 +62,8 @@ pub(crate) struct Shared {
     pub(super) again: Option<Cursor>,
     /// A message that comes again, read and not yet lent.
     pub(super) fetched: Option<Message>,
+    /// How often reading was told to go on elsewhere: what was read before is no use then.
+    pub(super) seeks: u64,
     /// No more calls: closed, removed, or poisoned.
     pub(super) stopped: Option<Error>,
     /// Its writer is gone, or cannot be believed.
@@ -156,6 +157,7 @@ impl Live {
             stash: None,
             again: Some(Cursor::new(log.clone())),
             fetched: None,
+            seeks: 0,
             stopped: None,
             broken: None,
             appended: 0,
@@ -237,7 +239,7 @@ impl Live {
     }
 
     /// Switches halves, to one with room for `need` bytes of entries at least.
-    fn switch<'a>(&'a self, mut guard: Locked<'a>, need: u64) -> Result<Locked<'a>> {
+    pub(super) fn switch<'a>(&'a self, mut guard: Locked<'a>, need: u64) -> Result<Locked<'a>> {
         guard.switch_wanted = Some(guard.switch_wanted.unwrap_or(0).max(need));
         guard.switch_refused = None;
         let number = guard.group();
@@ -413,7 +415,7 @@ impl Shared {
     }
 
     /// Returns the bytes of entries that settling every loan may take, `loans` new ones included.
-    fn kept(&self, loans: u64) -> u64 {
+    pub(super) fn kept(&self, loans: u64) -> u64 {
         RESERVE * (self.state.on_loan() + loans) + SLOT_BYTES
     }
 

@@ -6,22 +6,18 @@
 //! stored. Entries state outcomes, never policy, so a later version may decide otherwise and still
 //! read what an earlier one decided.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "timed loans, revive, discard, purge and seek are decided here, and reached from issue 5 on"
-    )
-)]
+mod aside;
 pub(crate) mod decide;
 mod exceptions;
 pub(crate) mod live;
+pub(crate) mod manage;
+pub(crate) mod policy;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
 mod ranges;
 pub(crate) mod receive;
+pub(crate) mod rule;
 pub(crate) mod settle;
-#[expect(dead_code, reason = "settles and changes of policy are kept here, and reached from issue 5 on")]
 pub(crate) mod state;
 mod stored;
 mod writer;

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::decide::Next;
 use super::exceptions::{ALONE_FROM, Life};
-use super::state::{DEFAULT_POLICY, Now, State};
+use super::policy::DEFAULT_POLICY;
+use super::state::{Now, State};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::format::snapshot::{Policy, Snapshot};
 

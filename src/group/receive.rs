@@ -6,15 +6,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::aside::{self, Aside};
 use super::decide::Next;
 use super::live::{Live, Locked};
 use super::state::Now;
 use crate::error::{Error, Result};
-use crate::format::entry::{HELD, SLOT_BYTES};
+use crate::format::entry::SLOT_BYTES;
 use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
 
 /// The most messages that one entry lends.
 const MOST: usize = 1024;
+/// The most rows of loans that are ended before anything else happens.
+const MOST_ENDED: usize = 64;
 
 /// A message on loan, not yet checked.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Loan {
     pub(crate) delivery: u64,
     /// 1 for the first.
     pub(crate) attempt: u32,
+    /// Milliseconds, or all ones.
+    pub(crate) lease: u32,
 }
 
 /// What a receiver asks for.
@@ -30,6 +35,9 @@ pub(crate) struct Loan {
 pub(crate) struct Ask<'a> {
     /// Messages, at the most.
     pub(crate) most: usize,
+    /// How long the loans last, in milliseconds; all ones: as long as their holder; `None`: as the
+    /// group's policy says.
+    pub(crate) lease: Option<u32>,
     /// Until when it waits for the first; `None` for ever.
     pub(crate) until: Option<Duration>,
     /// Let a message that is to be handed out alone have its turn: lend nothing else meanwhile.
@@ -74,15 +82,24 @@ impl Live {
             guard = self.with_room(guard, 2 * SLOT_BYTES, left as u64)?;
             guard = self.with_numbers(guard, 2 * SLOT_BYTES, left as u64)?;
             let now = self.now();
+            let ended = guard.state.run_out(MOST_ENDED, now);
+            for entry in &ended {
+                // Room for it was kept when the loan was made.
+                self.put(&mut guard, entry, now)?;
+            }
+            if !ended.is_empty() {
+                continue;
+            }
             guard.state.ripen(now);
+            let lease = ask.lease.unwrap_or_else(|| guard.state.lease());
             let due = match guard.state.next(now, ask.drain) {
                 Next::Again(offset) => {
-                    guard = self.lend_again(guard, offset, now, loans)?;
+                    guard = self.lend_again(guard, offset, lease, now, loans)?;
                     continue;
                 }
                 Next::Nothing { until } => until,
                 Next::Fresh => {
-                    let (back, found) = self.lend_fresh(guard, left, now, loans)?;
+                    let (back, found) = self.lend_fresh(guard, left, lease, now, loans)?;
                     guard = back;
                     if found {
                         continue;
@@ -137,6 +154,7 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         most: usize,
+        lease: u32,
         now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<(Locked<'a>, bool)> {
@@ -155,13 +173,22 @@ impl Live {
             let step = shared.stash.take().or_else(|| cursor.next_in_memory());
             match step {
                 Some(Step::Message(message)) => {
+                    if shared.state.done_until(message.offset).is_some() {
+                        // Discarded before its turn.
+                        continue;
+                    }
                     let last = loans[before..].last().map(|loan| loan.message.offset);
-                    if last.is_some_and(|last| message.offset != last + 1) {
-                        // Behind a gap: for the next entry.
+                    let aside = aside::of(&message, now);
+                    if last.is_some_and(|last| message.offset != last + 1 || aside.is_some()) {
+                        // Behind a gap, or not to be lent now: for the next entry.
                         break Some(Some(Step::Message(message)));
                     }
+                    if let Some(aside) = aside {
+                        self.put_aside(&mut guard, &message, aside, now)?;
+                        return Ok((guard, true));
+                    }
                     // Its number is known once it is recorded.
-                    loans.push(Loan { message, delivery: 0, attempt: 1 });
+                    loans.push(Loan { message, delivery: 0, attempt: 1, lease });
                     if loans.len() - before == most {
                         break None;
                     }
@@ -173,7 +200,7 @@ impl Live {
         let ends = row.first().zip(row.last()).map(|(first, last)| (first.message.offset, &last.message));
         if let Some((first, last)) = ends {
             let (end, place) = (last.offset + 1, last.place);
-            let entry = guard.state.lend_fresh(first, end, HELD, now).ok_or_else(no_numbers);
+            let entry = guard.state.lend_fresh(first, end, lease, now).ok_or_else(no_numbers);
             let lent = entry.and_then(|entry| self.put(&mut guard, &entry, now).map(|()| entry));
             let entry = match lent {
                 Ok(entry) => entry,
@@ -205,9 +232,21 @@ impl Live {
         }
     }
 
+    /// Records that a message that was never lent is not lent now either.
+    fn put_aside(&self, guard: &mut Locked<'_>, message: &Message, aside: Aside, now: Now) -> Result<()> {
+        let entry = match aside {
+            Aside::Until(due) => guard.state.delay(message.offset, due),
+            Aside::Expired => guard.state.expired(message.offset, now),
+        };
+        self.put(guard, &entry, now)?;
+        guard.state.set_place(message.offset, message.place.pair());
+        Ok(())
+    }
+
     /// Reads with the cursor for fresh messages, no lock held.
     fn read_on<'a>(&'a self, mut guard: Locked<'a>) -> Result<Locked<'a>> {
         let Some(mut cursor) = guard.fresh.take() else { return Ok(guard) };
+        let seeks = guard.seeks;
         drop(guard);
         let read = cursor.fill();
         let mut guard = self.commit.lock();
@@ -216,7 +255,10 @@ impl Live {
         }
         self.commit.wake_changed();
         // That the end is reached is looked up again: it may have moved meanwhile.
-        guard.stash = read?.and_then(keep);
+        let stash = read?.and_then(keep);
+        if guard.seeks == seeks {
+            guard.stash = stash;
+        }
         Ok(guard)
     }
 
@@ -225,16 +267,22 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         offset: u64,
+        lease: u32,
         now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<Locked<'a>> {
         let Some(message) = guard.fetched.take_if(|message| message.offset == offset) else {
             return self.fetch(guard, offset);
         };
+        if aside::of(&message, now) == Some(Aside::Expired) {
+            let entry = guard.state.expired(offset, now);
+            self.put(&mut guard, &entry, now)?;
+            return Ok(guard);
+        }
         let attempt = guard.state.attempt(offset);
-        let entry = guard.state.lend_again(offset, HELD, now).ok_or_else(no_numbers)?;
+        let entry = guard.state.lend_again(offset, lease, now).ok_or_else(no_numbers)?;
         self.put(&mut guard, &entry, now)?;
-        loans.push(Loan { message, delivery: entry.delivery, attempt });
+        loans.push(Loan { message, delivery: entry.delivery, attempt, lease });
         Ok(guard)
     }
 
@@ -244,6 +292,7 @@ impl Live {
             return Ok(self.commit.wait_changed(guard, &*self.clock, None));
         };
         let place = guard.state.place(offset).map(|(segment, position)| Place { segment, position });
+        let seeks = guard.seeks;
         drop(guard);
         let found = find(&mut cursor, offset, place);
         let mut guard = self.commit.lock();
@@ -252,6 +301,7 @@ impl Live {
         }
         self.commit.wake_changed();
         match found? {
+            _ if guard.seeks != seeks => {}
             Ok(message) => guard.fetched = Some(message),
             Err(damaged) => {
                 // It was there when it was lent: its header has gone bad since.
@@ -299,6 +349,11 @@ fn find(
         Step::Damaged(damaged) => Err(gone(damaged.place)),
         Step::End => Err(gone(cursor.place().unwrap_or(Place { segment: 0, position: 0 }))),
     })
+}
+
+/// Tells whether there is a message of that number in the log.
+pub(super) fn is_there(cursor: &mut Cursor, offset: u64) -> Result<bool> {
+    Ok(find(cursor, offset, None)?.is_ok())
 }
 
 /// Keeps what must be acted on; that the end was reached is asked again.

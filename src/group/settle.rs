@@ -1,12 +1,15 @@
 //! How does a loan end?
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use super::live::Live;
 use crate::error::{Error, Result};
 use crate::format::entry::SLOT_BYTES;
-use crate::offset::Offset;
 use crate::plant::{Plant, planted};
+use crate::wake::{Bell, Wake};
 
 /// A loan to be settled: its message and its delivery number.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,7 @@ impl Live {
             self.commit.wake_changed();
         }
         self.settle_down(guard, self.synced)?;
-        let lost = |loan: &Settle| Error::LeaseLost { offset: Offset::known(loan.offset) };
+        let lost = |loan: &Settle| Error::lease_lost(loan.offset);
         let answers = loans.iter().zip(&acked.held);
         Ok(answers.map(|(loan, &held)| if held { Ok(()) } else { Err(lost(loan)) }).collect())
     }
@@ -90,6 +93,57 @@ impl Live {
         if wait { self.settle_down(guard, self.synced) } else { Ok(()) }
     }
 
+    /// Lets a timed loan end so many milliseconds from now. One that is held needs it not: it stays.
+    ///
+    /// # Errors
+    /// As [`Live::ack`].
+    pub(crate) fn extend(&self, loan: Settle, lease: u32) -> Result<()> {
+        let mut guard = self.with_settling_room(self.enter()?, SLOT_BYTES)?;
+        let now = self.now();
+        let entry = guard.state.extend(loan.offset, loan.delivery, lease, now)?;
+        if guard.state.is_held(loan.offset) {
+            return Ok(());
+        }
+        self.put(&mut guard, &entry, now)?;
+        self.settle_down(guard, self.synced)
+    }
+
+    /// Extends a loan again and again while `work` goes on; ends when the loan is over.
+    pub(crate) fn extend_while<R>(&self, loan: Settle, lease: u32, work: impl FnOnce() -> R) -> R {
+        let bell = Arc::new(Bell::default());
+        let waker: Weak<dyn Wake> = Arc::downgrade(&bell) as _;
+        self.clock.on_advance(waker);
+        let over = AtomicBool::new(false);
+        // Often enough that one late wake-up costs nothing.
+        let every = Duration::from_millis(lease.into()) / 3;
+        // From here on, however late the thread begins.
+        let mut next = self.clock.now().saturating_add(every);
+        let extend = || {
+            let mut heard = 0;
+            while !over.load(Ordering::Acquire) {
+                if self.clock.now() < next {
+                    heard = bell.wait(heard, self.clock.patience(next));
+                    continue;
+                }
+                if self.extend(loan, lease).is_err() {
+                    return;
+                }
+                next = self.clock.now().saturating_add(every);
+            }
+        };
+        let done = || {
+            over.store(true, Ordering::Release);
+            bell.wake();
+        };
+        thread::scope(|scope| {
+            // Without a thread the loan lasts as long as it was made for.
+            let _ = thread::Builder::new().name("backlog-extend".into()).spawn_scoped(scope, extend);
+            // Also when the work panics.
+            let _over = Finally(done);
+            work()
+        })
+    }
+
     /// Gives up a message on loan that does not pass its checksum; the next receiver is told.
     ///
     /// # Errors
@@ -105,5 +159,14 @@ impl Live {
         }
         // Whose loan is over has nothing to say: whoever got the message meanwhile comes to it too.
         self.settle_down(guard, false)
+    }
+}
+
+/// Does something on every way out.
+struct Finally<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

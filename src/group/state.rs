@@ -7,21 +7,12 @@
 use std::time::Duration;
 
 use super::exceptions::{Exception, Exceptions, Life, count_of, holder_of};
+use super::policy::Pause;
 use super::ranges::Ranges;
 use super::stored::{delayed, lent};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::format::snapshot::Policy;
 use crate::offset::Offset;
-
-/// How a group treats failures if nobody says otherwise. A limit of 0 is none.
-pub(crate) const DEFAULT_POLICY: Policy = Policy {
-    max_failures: 20,
-    max_losses: 5,
-    retry_first: 1_000,
-    retry_cap: 3_600_000,
-    retry_jitter: 200,
-    synced: false,
-};
 
 /// What both clocks show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +46,7 @@ pub(crate) struct State {
     pub(super) hint: (u64, u64),
     pub(super) settled: u64,
     pub(super) policy: Policy,
+    pub(super) paused: Option<Pause>,
     /// Sections of a snapshot that a later version wrote: kept.
     pub(super) unknown: Vec<(u32, Vec<u8>)>,
     /// Whose loans may be out for the first time, and the lowest count that still is; the newest
@@ -97,11 +89,13 @@ impl State {
     }
 
     /// Returns the durable next offset up to which settles of the log are applied.
+    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
     pub(crate) fn settled(&self) -> u64 {
         self.settled
     }
 
     /// Says that settles up to there are applied; it is stored with the next snapshot.
+    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
     pub(crate) fn set_settled(&mut self, settled: u64) {
         self.settled = settled;
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
 use crate::format::entry::{Entry, HELD};
-use crate::format::snapshot::{self, Reading, Snapshot};
+use crate::format::snapshot::{self, RETRY_STEPS, Reading, Snapshot};
 use crate::offset::Offset;
 
 /// The longest wait that is taken over from the wall clock: it may have been years off when a due
 /// time was written.
-const LONGEST_WAIT: u64 = 365 * 24 * 3_600 * 1_000;
+pub(super) const LONGEST_WAIT: u64 = 365 * 24 * 3_600 * 1_000;
 
 impl State {
     /// Takes up the state that was stored. What contradicts itself is left out: `Snapshot::decode`
@@ -51,6 +51,7 @@ impl State {
         }
         let fresh = state.fresh_within(state.floor, state.head);
         state.out_fresh = fresh.iter().map(|(start, end)| end - start).sum();
+        state.set_paused(stored.paused, now);
         state
     }
 
@@ -84,15 +85,17 @@ impl State {
         };
         let exceptions = self.exceptions.iter().map(exception).collect();
         let unknown = self.unknown.clone();
-        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy, unknown }
+        let paused = self.paused.map(|pause| pause.until);
+        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy, paused, unknown }
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
     /// out now, and `more` new ones, are settled, however that goes. With `texts` each of them may
     /// leave an error text.
     pub(crate) fn snapshot_bound(&self, more: u64, texts: bool) -> u64 {
-        // Four section heads, the reading, the policy and two lengths come to 127 bytes.
-        const FIXED: u64 = 4 * 8 + 56 + 23 + 2 * 8;
+        // Five section heads, the reading, the policy, the pause and two lengths.
+        const FIXED: u64 = 5 * 8 + 56 + POLICY + 8 + 2 * 8;
+        const POLICY: u64 = 23 + 1 + 8 * RETRY_STEPS as u64 + 4 + 1;
         const RANGE: u64 = 16;
         // Offset, end, state (a tag and 20 bytes), counters, late, a length.
         const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;

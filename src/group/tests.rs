@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::decide::Next;
-use super::state::{Counts, DEFAULT_POLICY, Now, State};
+use super::policy::DEFAULT_POLICY;
+use super::state::{Counts, Now, State};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, reason};
 use crate::format::snapshot::{Policy, Snapshot};
 use crate::offset::Offset;

@@ -17,6 +17,7 @@ use crate::wake::Wake;
 
 pub(crate) mod evidence;
 pub(crate) mod make;
+mod message;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod roll;

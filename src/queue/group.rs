@@ -1,15 +1,17 @@
-//! What can be chosen for a group, and what can be done with one?
+//! What can be done with a group?
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dead::{Browse, DeadLetter, MessageState, Peek};
+use super::group_options::{GroupOptions, Start};
 use super::stats::{GroupStats, group_stats};
 use crate::consumer::Consumer;
-use crate::engine::{From, Handle, NewGroup};
-use crate::format::snapshot::Policy;
+use crate::engine::Handle;
+use crate::error::Result;
+use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
 use crate::offset::Offset;
-use crate::options::Durability;
 
 /// The group that appears with its first consumer.
 pub(super) const DEFAULT: &str = "default";
@@ -43,115 +45,133 @@ impl Group {
     pub fn stats(&self) -> GroupStats {
         group_stats(self.handle.engine(), &self.live)
     }
+
+    /// Lists the dead letters, in offset order. Reads nothing from the disk:
+    /// [`browse`](Group::browse) shows the messages.
+    #[must_use]
+    pub fn dead(&self) -> Vec<DeadLetter> {
+        self.live.dead().into_iter().map(DeadLetter::new).collect()
+    }
+
+    /// Makes dead letters ready again, with their counters at zero; returns how many. Offsets that are
+    /// no dead letters are passed over. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::NoSuchGroup`](crate::Error::NoSuchGroup).
+    pub fn revive(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
+        self.handle.engine().revive(&self.live, Some(&numbers(offsets)))
+    }
+
+    /// Makes all dead letters ready again, but for those whose bytes have gone bad.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    pub fn revive_all(&self) -> Result<u64> {
+        self.handle.engine().revive(&self.live, None)
+    }
+
+    /// Makes messages done in this group without a delivery, wherever they are: ready, delayed, dead,
+    /// or on loan (whose holder gets [`Error::LeaseLost`](crate::Error::LeaseLost)). Returns how many
+    /// were not done before. Durable when it returns.
+    ///
+    /// [`Queue::discard`](crate::Queue::discard) does it in every group.
+    ///
+    /// # Errors
+    /// As [`Group::revive`]; when the log cannot be read.
+    pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
+        self.handle.engine().check_open()?;
+        self.live.discard(&numbers(offsets))
+    }
+
+    /// Makes everything done in this group that was pushed so far, loans and dead letters included;
+    /// returns how many messages that were. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Group::discard`].
+    pub fn purge(&self) -> Result<u64> {
+        self.handle.engine().purge(&self.live)
+    }
+
+    /// Goes on reading elsewhere, to see messages again or to skip some: at the beginning, the end, a
+    /// message, a time. All loans are lost, and what the group knew of single messages (retries, dead
+    /// letters) is forgotten. Returns the offset where it landed. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Group::discard`].
+    pub fn seek(&self, to: Start) -> Result<Offset> {
+        self.handle.engine().seek(&self.live, to.place()).map(Offset::known)
+    }
+
+    /// Lends nothing until [`Group::resume`]: what is on loan can be settled, pushes go on. Survives
+    /// closing and crashes.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    pub fn pause(&self) -> Result<()> {
+        self.live.pause(Some(UNTIL_RESUMED))
+    }
+
+    /// Lends nothing for so long, or until [`Group::resume`]: the peer is away, and no tries are to be
+    /// burnt on it. What is on loan stays so; [`Group::release_all`] gives it back.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    pub fn pause_for(&self, time: Duration) -> Result<()> {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until = self.handle.engine().clock.wall().saturating_add(millis);
+        self.live.pause(Some(until.min(UNTIL_RESUMED - 1)))
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    pub fn resume(&self) -> Result<()> {
+        self.live.pause(None)
+    }
+
+    /// Gives every loan of the group back, uncounted: the messages are ready again, and who had them
+    /// gets [`Error::LeaseLost`](crate::Error::LeaseLost). Returns how many there were.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    pub fn release_all(&self) -> Result<u64> {
+        self.live.release_all()
+    }
+
+    /// Returns the options that the group has, to be changed and [set](Group::set).
+    #[must_use]
+    pub fn options(&self) -> GroupOptions {
+        GroupOptions::of(self.live.look(|state| state.policy()))
+    }
+
+    /// Changes how the group treats failures and loans, for all that is decided from now on; where it
+    /// starts is past. Whether acks are synced changes with the next opening. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Group::revive`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
+    pub fn set(&self, options: GroupOptions) -> Result<()> {
+        self.live.set_policy(options.policy())
+    }
+
+    /// Looks at a message, without a loan; `None` if there is none of that number.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged), or when the disk refuses.
+    pub fn peek(&self, offset: Offset) -> Result<Option<Peek>> {
+        Browse::one(self.handle.clone(), self.live.clone(), offset.get()).next().transpose()
+    }
+
+    /// Looks at the messages that are in a state now, in offset order, without a loan: whatever happens
+    /// to them while one browses. Damage is an item, and the browsing goes on behind it.
+    #[must_use]
+    pub fn browse(&self, state: MessageState) -> Browse {
+        Browse::new(self.handle.clone(), self.live.clone(), state)
+    }
 }
 
-/// What a new group is like. Stored with the group, so that every program and the CLI use the same.
-#[derive(Clone, Debug)]
-pub struct GroupOptions {
-    start: Start,
-    policy: Policy,
-}
-
-/// Where a new group starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Start {
-    /// At the earliest message that some other group has not done; without another group, at the
-    /// beginning.
-    #[default]
-    Undone,
-    /// At the first message that is stored.
-    Beginning,
-    /// Behind the last message that is stored.
-    End,
-    /// At a message, or the next one there is.
-    At(Offset),
-}
-
-/// When a message that failed comes again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    first: Duration,
-    cap: Duration,
-    jitter: u32,
-}
-
-impl Retry {
-    /// Waits `first` after the first failure, twice as long after each further one, `cap` at most.
-    /// Each wait is varied by ± 20 %.
-    #[must_use]
-    pub const fn exponential(first: Duration, cap: Duration) -> Self {
-        Self { first, cap, jitter: 200 }
-    }
-
-    /// Varies each wait by up to so many thousandths, up and down (1,000 at most).
-    #[must_use]
-    pub const fn jitter(mut self, thousandths: u32) -> Self {
-        self.jitter = if thousandths > 1000 { 1000 } else { thousandths };
-        self
-    }
-}
-
-impl Default for GroupOptions {
-    fn default() -> Self {
-        Self { start: Start::default(), policy: crate::group::state::DEFAULT_POLICY }
-    }
-}
-
-impl GroupOptions {
-    /// Starts with the defaults: 20 failures, 5 losses, retries after 1 s doubling to 1 h, buffered
-    /// acks, starting at the earliest message that is not done.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets where the group starts.
-    #[must_use]
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
-
-    /// Sets after how many failures (nacks) a message goes to the dead letters (1 to 255).
-    #[must_use]
-    pub fn max_failures(mut self, failures: u8) -> Self {
-        self.policy.max_failures = failures.max(1);
-        self
-    }
-
-    /// Sets after how many losses (a holder died) a message goes to the dead letters (1 to 255).
-    #[must_use]
-    pub fn max_losses(mut self, losses: u8) -> Self {
-        self.policy.max_losses = losses.max(1);
-        self
-    }
-
-    /// Sets when a message that failed comes again.
-    #[must_use]
-    pub fn retry(mut self, retry: Retry) -> Self {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.policy.retry_first = millis(retry.first);
-        self.policy.retry_cap = millis(retry.cap);
-        self.policy.retry_jitter = retry.jitter;
-        self
-    }
-
-    /// Sets when an ack counts as done (default: [`Durability::Buffered`]: after a power cut, a
-    /// message acked in the last second may come again).
-    #[must_use]
-    pub fn ack_durability(mut self, durability: Durability) -> Self {
-        self.policy.synced = durability == Durability::Synced;
-        self
-    }
-
-    pub(super) fn new_group(&self) -> NewGroup {
-        let from = match self.start {
-            Start::Undone => From::Undone,
-            Start::Beginning => From::Beginning,
-            Start::End => From::End,
-            Start::At(offset) => From::Offset(offset.get()),
-        };
-        NewGroup { policy: self.policy, from }
-    }
+fn numbers(offsets: impl IntoIterator<Item = Offset>) -> Vec<u64> {
+    offsets.into_iter().map(Offset::get).collect()
 }

@@ -64,13 +64,14 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
     let mut refused = Vec::new();
     for (name, group) in seen.groups {
         match group {
-            Ok(look::GroupSeen { counts, next_due }) => groups.push(GroupStats {
+            Ok(look::GroupSeen { counts, next_due, paused }) => groups.push(GroupStats {
                 name,
                 ready: seen.messages.saturating_sub(counts.passed) + counts.ready_again,
                 delayed: counts.delayed,
                 on_loan: counts.on_loan,
                 dead: counts.dead,
                 next_due,
+                paused,
             }),
             Err(error) => refused.push((name, error)),
         }

@@ -1,6 +1,7 @@
 //! What can be pushed?
 
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::codec::{self, Encoding, Serialize};
 use crate::error::{Error, Result};
@@ -38,6 +39,29 @@ struct Attributes<'a> {
     kind: Option<Cow<'a, str>>,
     encoding: Option<Encoding>,
     headers: Vec<(Cow<'a, str>, HeaderValue<'a>)>,
+    due: Option<When>,
+    expiry: Option<When>,
+}
+
+/// A moment, or a time from the push on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    At(SystemTime),
+    In(Duration),
+}
+
+impl When {
+    /// Returns milliseconds since 1970; `now` is what the wall clock shows.
+    fn millis(self, now: u64) -> u64 {
+        match self {
+            Self::At(time) => long_millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            Self::In(time) => now.saturating_add(long_millis(time)),
+        }
+    }
+}
+
+fn long_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A message as it goes into a batch.
@@ -118,17 +142,57 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Lets the message be handed out only so long after it was pushed. It takes its place by offset
+    /// then: before everything that was pushed later.
+    ///
+    /// The time is kept as a moment of the wall clock; while a process has the queue open, a clock that
+    /// cannot jump decides. A clock that was set wrong delays or hastens a message by a year at the
+    /// most, and loses none.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.attributes().due = Some(When::In(delay));
+        self
+    }
+
+    /// Lets the message be handed out from that moment on; see [`Message::delay`].
+    #[must_use]
+    pub fn at(mut self, moment: SystemTime) -> Self {
+        self.attributes().due = Some(When::At(moment));
+        self
+    }
+
+    /// Ends the message if it was not handed out within that time after its push: each group makes it a
+    /// dead letter, or discards it
+    /// ([`GroupOptions::discard_expired`](crate::GroupOptions::discard_expired)), when it comes to it.
+    #[must_use]
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.attributes().expiry = Some(When::In(time));
+        self
+    }
+
+    /// Ends the message if it was not handed out before that moment; see [`Message::expires_in`].
+    #[must_use]
+    pub fn expires_at(mut self, moment: SystemTime) -> Self {
+        self.attributes().expiry = Some(When::At(moment));
+        self
+    }
+
     fn attributes(&mut self) -> &mut Attributes<'a> {
         self.attributes.get_or_insert_default()
     }
 
-    /// Encodes what is to be known about the payload.
+    /// Encodes what is to be known about the payload; `wall` tells milliseconds since 1970.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that cannot be one, [`Error::TooLarge`].
-    pub(crate) fn ready(&self) -> Result<Ready<'_>> {
+    pub(crate) fn ready(&self, wall: impl Fn() -> u64) -> Result<Ready<'_>> {
         let mut ready = Ready { attributes: Vec::new(), tags: 0, payload: &self.payload };
         let Some(attributes) = &self.attributes else { return Ok(ready) };
+        for (tag, when) in [(Tag::Due, attributes.due), (Tag::Expiry, attributes.expiry)] {
+            if let Some(when) = when {
+                ready.put(tag, &record::millis(when.millis(wall())))?;
+            }
+        }
         if let Some(kind) = &attributes.kind {
             if kind.is_empty() || kind.len() > MAX_KIND {
                 let what = format!("a kind of {} bytes: 1 to {MAX_KIND} are allowed", kind.len());

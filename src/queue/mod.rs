@@ -2,23 +2,28 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::consumer::{self, Consumer, Delivery};
+use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
 use crate::engine::recovery::Recovery;
-use crate::engine::{Handle, NewGroup};
+use crate::engine::{Claim, Handle, NewGroup};
 use crate::error::Result;
 use crate::format::batch::Record;
 use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
 
+mod dead;
 mod group;
+mod group_options;
 mod inspect;
 mod message;
 mod options;
 mod stats;
 mod ticket;
 
-pub use group::{Group, GroupOptions, Retry, Start};
+pub use dead::{Browse, DeadLetter, DeadReason, MessageState, Peek};
+pub use group::Group;
+pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
 #[cfg(any(test, feature = "testing"))]
 pub use message::Message;
@@ -79,7 +84,7 @@ impl Queue {
     /// [`Error::Closed`](crate::Error::Closed).
     pub fn push<'a>(&self, message: impl Into<Message<'a>>) -> Result<Offset> {
         let message = message.into();
-        let offsets = self.handle.engine().push(&[message.ready()?.record()], self.durability)?;
+        let offsets = self.handle.engine().push(&[self.ready(&message)?.record()], self.durability)?;
         Ok(Offset::known(offsets.end() - 1))
     }
 
@@ -94,7 +99,7 @@ impl Queue {
         M: Into<Message<'a>>,
     {
         let messages: Vec<Message<'a>> = messages.into_iter().map(Into::into).collect();
-        let ready = messages.iter().map(Message::ready).collect::<Result<Vec<_>>>()?;
+        let ready = messages.iter().map(|message| self.ready(message)).collect::<Result<Vec<_>>>()?;
         let records: Vec<Record<'_>> = ready.iter().map(Ready::record).collect();
         self.handle.engine().push(&records, self.durability)
     }
@@ -109,7 +114,14 @@ impl Queue {
     /// [`Error::Poisoned`](crate::Error::Poisoned). Everything else is told by the ticket.
     pub fn push_deferred<'a>(&self, message: impl Into<Message<'a>>) -> Result<Ticket> {
         let message = message.into();
-        self.handle.engine().push_deferred(&[message.ready()?.record()], self.durability).map(Ticket::new)
+        self.handle
+            .engine()
+            .push_deferred(&[self.ready(&message)?.record()], self.durability)
+            .map(Ticket::new)
+    }
+
+    fn ready<'a>(&self, message: &'a Message<'_>) -> Result<Ready<'a>> {
+        message.ready(|| self.handle.engine().clock.wall())
     }
 
     /// Returns a handle that pushes at another level; the queue and its other handles stay as they are.
@@ -184,6 +196,36 @@ impl Queue {
         consumer::ack_all(deliveries.into_iter().collect())
     }
 
+    /// Settles a loan by its receipt: of a delivery that this process received, or another one, before.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) if the loan is over,
+    /// [`Error::Invalid`](crate::Error::Invalid) for a receipt of another queue,
+    /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), [`Error::Closed`](crate::Error::Closed),
+    /// [`Error::Poisoned`](crate::Error::Poisoned).
+    pub fn settle(&self, receipt: &Receipt, outcome: &Outcome) -> Result<()> {
+        self.handle.engine().settle(&claim(receipt), outcome.end())
+    }
+
+    /// Lets a loan with a time limit end so much later than now, by its receipt.
+    ///
+    /// # Errors
+    /// As [`Queue::settle`].
+    pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
+        self.handle.engine().extend(&claim(receipt), consumer::millis(lease))
+    }
+
+    /// Makes a message done in every group, without a delivery, wherever it is; who has it on loan
+    /// gets [`Error::LeaseLost`](crate::Error::LeaseLost). Tells whether it was not done in some group.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
+    /// [`Error::Closed`](crate::Error::Closed): it may be done in some groups and not in others.
+    pub fn discard(&self, offset: Offset) -> Result<bool> {
+        self.handle.engine().discard(offset.get()).map(|groups| groups > 0)
+    }
+
     /// Tells what opening found.
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
@@ -206,7 +248,7 @@ impl Queue {
         let engine = self.handle.engine();
         engine.log.check_process()?;
         engine.lead_for_deferred();
-        while engine.run_duties()? == Some(std::time::Duration::ZERO) {}
+        while engine.run_duties()? == Some(Duration::ZERO) {}
         Ok(())
     }
 
@@ -222,4 +264,9 @@ impl Queue {
     pub fn close(&self) -> Result<()> {
         self.handle.engine().close()
     }
+}
+
+fn claim(receipt: &Receipt) -> Claim<'_> {
+    let Receipt { queue, ref group, incarnation, offset, delivery } = *receipt;
+    Claim { queue, group, incarnation, offset, delivery }
 }

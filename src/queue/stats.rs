@@ -31,6 +31,8 @@ pub struct GroupStats {
     pub dead: u64,
     /// When the next delayed message is due, in milliseconds since 1970.
     pub next_due: Option<u64>,
+    /// Nothing is lent for now.
+    pub paused: bool,
 }
 
 pub(super) fn stats(engine: &Engine) -> Stats {
@@ -47,7 +49,7 @@ pub(super) fn stats(engine: &Engine) -> Stats {
 pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
     if !engine.log.is_ours() {
         let name = group.name.clone();
-        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due: None };
+        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due: None, paused: false };
     }
     let counts = group.look(|state| state.stats());
     let now = engine.clock.now();
@@ -63,5 +65,6 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
         on_loan: counts.on_loan,
         dead: counts.dead,
         next_due: due.map(|due| wall + millis(due)),
+        paused: group.paused().is_some(),
     }
 }

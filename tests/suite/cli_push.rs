@@ -154,3 +154,46 @@ fn an_endless_line_is_refused_in_bounded_memory_and_names_its_line() {
     assert_eq!(output.stdout, b"0..1\n");
     assert_eq!(place.drain(), [b"first"]);
 }
+
+#[test]
+fn what_is_said_of_messages_goes_with_each_of_them() {
+    let place = Place::new();
+    let args = [
+        "push",
+        "jobs",
+        "--kind",
+        "email/2",
+        "--header",
+        "trace=a=1",
+        "--header",
+        "empty=",
+        "--expires-in",
+        "1h",
+    ];
+    assert_eq!(place.run_with(&args, b"a\nb\n").code, 0);
+    assert_eq!(place.run_with(&["push", "jobs", "--delay", "2h"], b"later\n").code, 0);
+    assert_eq!(place.run_with(&["push", "jobs", "--at", "2020-01-01T00:00:00Z"], b"due\n").code, 0);
+
+    let queue = backlog::Queue::open(place.path("jobs")).unwrap();
+    let worker = queue.consumer().unwrap();
+    for payload in [b"a", b"b"] {
+        let job = worker.try_recv().unwrap().unwrap();
+        assert_eq!((job.payload(), job.kind()), (&payload[..], Some("email/2")));
+        let headers: Vec<_> =
+            job.headers().map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect();
+        assert_eq!(headers, [("trace", "a=1".to_owned()), ("empty", String::new())]);
+        assert!(job.expires_at().is_some());
+        job.ack().unwrap();
+    }
+    let due = worker.try_recv().unwrap().unwrap();
+    assert_eq!(due.payload(), b"due");
+    due.ack().unwrap();
+    assert!(worker.try_recv().unwrap().is_none());
+    assert_eq!(queue.stats().groups[0].delayed, 1);
+    queue.close().unwrap();
+    for bad in [&["--header", "x"][..], &["--at", "soon"], &["--delay", "1s", "--at", "2020-01-01T00:00:00Z"]]
+    {
+        let done = place.run(&[&["push", "jobs"], bad].concat());
+        assert_eq!(done.code, 2, "{done:?}");
+    }
+}

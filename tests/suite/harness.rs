@@ -14,6 +14,9 @@ pub(crate) struct World {
     clock: ManualClock,
 }
 
+/// What the wall clock shows at first.
+const BEGUN: u64 = 1_700_000_000_000;
+
 enum Place {
     Real(TempDir),
     Simulated(SimDisk),
@@ -29,7 +32,7 @@ impl World {
     }
 
     fn with(place: Place) -> Self {
-        Self { place: Mutex::new(place), clock: ManualClock::new(1_700_000_000_000) }
+        Self { place: Mutex::new(place), clock: ManualClock::new(BEGUN) }
     }
 
     /// Returns what opens the queue: no threads, the clock of this world.
@@ -53,6 +56,21 @@ impl World {
 
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    /// Sets the wall clock so long after the beginning of this world; nothing else passes.
+    pub(crate) fn set_wall(&self, after: Duration) {
+        self.clock.set_wall(BEGUN + u64::try_from(after.as_millis()).unwrap());
+    }
+
+    /// Sets the wall clock so long before the beginning of this world.
+    pub(crate) fn set_wall_before(&self, before: Duration) {
+        self.clock.set_wall(BEGUN - u64::try_from(before.as_millis()).unwrap());
+    }
+
+    /// Returns what the wall clock shows, in milliseconds since 1970.
+    pub(crate) fn wall(&self) -> u64 {
+        self.clock.shows()
     }
 
     /// Kills the process that has the queue open: what comes next finds the files as they are, and

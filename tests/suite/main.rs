@@ -6,6 +6,10 @@ mod beginnings;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
+/// Loans with a time limit, and receipts.
+mod behaviour_loans;
+/// Dead letters, seek, pause, purge: done without a loan.
+mod behaviour_manage;
 /// What can be known about a payload.
 mod behaviour_message;
 /// What a pool does with what its handlers return.
@@ -14,6 +18,8 @@ mod behaviour_pool;
 mod behaviour_push;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
+/// Delays, schedules, ends.
+mod behaviour_time;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
@@ -23,8 +29,12 @@ mod choices;
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
 mod cli_bad_input;
+/// `recv`, `ack`, `nack`, `extend`: one message at a time.
+mod cli_loans;
 /// `stats` and `verify`, which change nothing.
 mod cli_look;
+/// Dead letters, pauses, seeks and groups, from the command line.
+mod cli_manage;
 /// `push`: what goes in, and what is told.
 mod cli_push;
 /// `work`: a command for each message.
@@ -69,6 +79,8 @@ mod misplaced;
 mod numbers;
 /// Planted bugs, which the crash tests find.
 mod plants;
+/// One message that kills its process, among others.
+mod poison;
 /// Random steps, reopening, kills and power cuts among them.
 mod random;
 /// What an opening leaves behind that wrote nothing.

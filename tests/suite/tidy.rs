@@ -38,7 +38,7 @@ const BESIDE: [(&str, &str); 10] = [
 ];
 
 /// Each outside crate is named behind its door only.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 13] = [
     ("memmap2", &["storage/disk"]),
     ("fs2", &["storage/disk"]),
     ("rustix", &["storage/disk", "cli"]),
@@ -48,6 +48,7 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("bincode", &["codec"]),
     ("thiserror", &["error", "format/mod"]),
     ("clap", &["cli"]),
+    ("humantime", &["cli"]),
     ("indicatif", &["cli"]),
     ("serde_json", &["codec", "cli"]),
     ("signal_hook", &["cli"]),

@@ -1,0 +1,53 @@
+//! What is to be known about the messages that are pushed?
+
+use std::time::{Duration, SystemTime};
+
+use backlog::Message;
+
+/// Said of every message of this push.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Attributes {
+    /// Hand the messages out only after so long
+    #[arg(long, value_name = "TIME", value_parser = super::duration, conflicts_with = "at")]
+    delay: Option<Duration>,
+    /// Hand the messages out from that moment on: 2026-11-24T06:00:00Z
+    #[arg(long, value_name = "MOMENT", value_parser = super::moment)]
+    at: Option<SystemTime>,
+    /// End messages that were not handed out within that time
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    expires_in: Option<Duration>,
+    /// What kind of messages they are: `email/2`
+    #[arg(long)]
+    kind: Option<String>,
+    /// A header: text. May be given more than once
+    #[arg(long = "header", value_name = "NAME=TEXT", value_parser = header)]
+    headers: Vec<(String, String)>,
+}
+
+impl Attributes {
+    /// Makes a message of a payload.
+    pub(super) fn message<'a>(&'a self, payload: &'a [u8]) -> Message<'a> {
+        let mut message = Message::new(payload);
+        if let Some(delay) = self.delay {
+            message = message.delay(delay);
+        }
+        if let Some(moment) = self.at {
+            message = message.at(moment);
+        }
+        if let Some(time) = self.expires_in {
+            message = message.expires_in(time);
+        }
+        if let Some(kind) = &self.kind {
+            message = message.kind(&kind[..]);
+        }
+        for (name, text) in &self.headers {
+            message = message.header(&name[..], &text[..]);
+        }
+        message
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write a header as NAME=TEXT")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

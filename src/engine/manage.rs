@@ -1,0 +1,110 @@
+//! How is a group moved along the log, and a loan settled by whoever has its receipt?
+
+use std::sync::Arc;
+
+use super::{Engine, From, lock};
+use crate::error::{Error, Result};
+use crate::group::live::Live;
+use crate::group::settle::{End, Settle};
+
+/// Which loan, as a receipt says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) queue: u128,
+    pub(crate) group: &'a str,
+    pub(crate) incarnation: u64,
+    pub(crate) offset: u64,
+    pub(crate) delivery: u64,
+}
+
+impl Engine {
+    /// Lets a group go on reading elsewhere; returns the offset.
+    ///
+    /// # Errors
+    /// When the log cannot be read there, or the disk refuses.
+    pub(crate) fn seek(&self, group: &Live, to: From) -> Result<u64> {
+        self.check_open()?;
+        let _changing = lock(&self.changing_groups);
+        let reading = self.start_at(to)?;
+        group.seek(reading.floor, reading.passed)?;
+        Ok(reading.floor)
+    }
+
+    /// Makes all done for a group that the log has by now; returns how many messages that were.
+    ///
+    /// # Errors
+    /// As [`Engine::seek`].
+    pub(crate) fn purge(&self, group: &Live) -> Result<u64> {
+        self.check_open()?;
+        let _changing = lock(&self.changing_groups);
+        let end = self.log.next();
+        group.purge(end, self.messages_before(end)?)
+    }
+
+    /// Makes dead letters of a group ready again; all that have not gone bad, if none are named.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn revive(&self, group: &Live, offsets: Option<&[u64]>) -> Result<u64> {
+        self.check_open()?;
+        let _changing = lock(&self.changing_groups);
+        group.revive(offsets)
+    }
+
+    /// Makes a message done in every group; returns in how many it was not.
+    ///
+    /// # Errors
+    /// The first failure; the other groups are done all the same.
+    pub(crate) fn discard(&self, offset: u64) -> Result<u64> {
+        self.check_open()?;
+        let mut discarded = 0;
+        let mut outcome = Ok(());
+        for group in self.all_groups() {
+            match group.discard(&[offset]) {
+                Ok(count) => discarded += count,
+                // Removed meanwhile.
+                Err(Error::NoSuchGroup { .. }) => {}
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome.map(|()| discarded)
+    }
+
+    /// Ends a loan: in an ack, if nothing else is said.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`], [`Error::NoSuchGroup`], or when the disk refuses.
+    pub(crate) fn settle(&self, claim: &Claim<'_>, end: Option<End<'_>>) -> Result<()> {
+        let (group, loan) = self.claimed(claim)?;
+        match end {
+            None => group.ack(loan),
+            Some(end) => group.end(loan, end, true),
+        }
+    }
+
+    /// Lets a timed loan end so many milliseconds from now.
+    ///
+    /// # Errors
+    /// As [`Engine::settle`].
+    pub(crate) fn extend(&self, claim: &Claim<'_>, lease: u32) -> Result<()> {
+        let (group, loan) = self.claimed(claim)?;
+        group.extend(loan, lease)
+    }
+
+    fn claimed(&self, claim: &Claim<'_>) -> Result<(Arc<Live>, Settle)> {
+        self.check_open()?;
+        if claim.queue != self.queue {
+            let what = format!(
+                "the receipt is of another queue: {:032x}, and this is {:032x}",
+                claim.queue, self.queue
+            );
+            return Err(Error::Invalid { what });
+        }
+        let group = self.group(claim.group)?;
+        if group.incarnation != claim.incarnation {
+            return Err(Error::lease_lost(claim.offset));
+        }
+        // Where the message lies is not told: it is looked for, should it come again.
+        Ok((group, Settle { offset: claim.offset, delivery: claim.delivery, place: (0, 0) }))
+    }
+}

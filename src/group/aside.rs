@@ -1,0 +1,29 @@
+//! Is a message that was reached not to be lent now, because of what it says itself?
+
+use super::state::Now;
+use crate::format::record::{Tag, find, millis_of};
+use crate::log::reader::Message;
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// It is due only then (milliseconds since 1970).
+    Until(u64),
+    /// Its time is over.
+    Expired,
+}
+
+/// Looks into a message's attributes; `None` if it can be lent. A record that does not pass its
+/// checksum says nothing: whoever gets it finds that out.
+pub(super) fn of(message: &Message, now: Now) -> Option<Aside> {
+    if !message.has_attributes() || message.record().is_none() {
+        return None;
+    }
+    let (list, _) = message.parts()?;
+    let list = message.bytes(&list);
+    let time = |tag| find(list, tag).map(millis_of);
+    if time(Tag::Expiry).is_some_and(|expiry| expiry <= now.wall) {
+        return Some(Aside::Expired);
+    }
+    time(Tag::Due).filter(|&due| due > now.wall).map(Aside::Until)
+}

@@ -1,0 +1,152 @@
+//! What is to become of messages, as somebody says who holds no loan? Pure: from the state to entries.
+
+use super::decide::{more_of, stamp};
+use super::exceptions::{Exception, Life};
+use super::state::{Now, State};
+use crate::format::entry::{Entry, HELD, Kind, More, reason};
+use crate::offset::Offset;
+
+/// A stretch of dead letters that share their lot; most are of one message.
+#[derive(Clone, Debug)]
+pub(crate) struct Dead {
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    pub(crate) reason: u32,
+    /// Milliseconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) failures: u8,
+    pub(crate) losses: u8,
+    pub(crate) error: Option<Box<str>>,
+}
+
+/// Where a message is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Ready,
+    Delayed,
+    OnLoan,
+    Dead,
+    Done,
+}
+
+impl Place {
+    fn of(life: Life, now: Now) -> Self {
+        match life {
+            Life::Ready => Self::Ready,
+            Life::Delayed { at, .. } if at.is_none_or(|at| at <= now.mono) => Self::Ready,
+            Life::Delayed { .. } => Self::Delayed,
+            Life::Lent { .. } => Self::OnLoan,
+            Life::Dead { .. } => Self::Dead,
+        }
+    }
+}
+
+impl State {
+    /// Gives back, uncounted, every loan there is: those of this opening, and the timed ones.
+    pub(crate) fn release_all(&self, now: Now) -> Vec<Entry> {
+        let timed = self.exceptions.iter().filter_map(|(start, one)| match one.life {
+            Life::Lent { delivery, lease, .. } if lease != HELD => {
+                let more = more_of(start, one.end, one.end - start);
+                Some(Entry { delivery, more, ..Entry::new(Kind::Released, start) })
+            }
+            _ => None,
+        });
+        timed.chain(self.close_release(now)).collect()
+    }
+
+    /// Makes a dead letter ready again, with its counters at zero; `None` if it is none.
+    pub(crate) fn revive(&self, offset: u64, now: Now) -> Option<Entry> {
+        let (_, one) = self.exceptions.at(offset)?;
+        let dead = matches!(one.life, Life::Dead { .. });
+        dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
+    }
+
+    /// Makes all dead letters ready again that have not gone bad, with their counters at zero.
+    pub(crate) fn revive_all(&self, now: Now) -> Vec<Entry> {
+        let dead = self.exceptions.iter().filter(|(_, one)| match one.life {
+            Life::Dead { reason, .. } => reason != reason::DAMAGED,
+            _ => false,
+        });
+        let revived = |(start, one): (u64, &Exception)| {
+            let more = more_of(start, one.end, one.end - start);
+            Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Revived, start) }
+        };
+        dead.map(revived).collect()
+    }
+
+    /// Lists the dead letters, in offset order.
+    pub(crate) fn dead(&self) -> Vec<Dead> {
+        let dead = self.exceptions.iter().filter_map(|(first, one)| {
+            let Life::Dead { reason, since } = one.life else { return None };
+            let (failures, losses, error) = (one.failures, one.losses, one.error.clone());
+            Some(Dead { first, end: one.end, reason, since, failures, losses, error })
+        });
+        dead.collect()
+    }
+
+    /// Ends a message whose time is over, as the policy says.
+    pub(crate) fn expired(&self, offset: u64, now: Now) -> Entry {
+        if self.policy.discard_expired {
+            return Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) };
+        }
+        let (failures, losses) = self.past(offset);
+        let entry = Entry { failures, losses, time: stamp(now.wall), ..Entry::new(Kind::Dead, offset) };
+        Entry { lease: reason::EXPIRED, ..entry }
+    }
+
+    /// Makes a message done without a delivery, wherever it is; `None` if it is done.
+    pub(crate) fn discard(&self, offset: u64, now: Now) -> Option<Entry> {
+        let open = self.done_until(offset).is_none();
+        open.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) })
+    }
+
+    /// Makes all below `end` done; `messages` of them lie at or behind the head.
+    pub(crate) fn purge(&self, end: u64, messages: u64, now: Now) -> Option<Entry> {
+        let more = More::Range { end, messages };
+        (self.floor < end).then(|| Entry {
+            time: stamp(now.wall),
+            more,
+            ..Entry::new(Kind::Purged, self.floor)
+        })
+    }
+
+    /// Goes on reading at an offset with so many messages before it. All loans are lost.
+    pub(crate) fn seek(&self, offset: u64, messages: u64, now: Now) -> Entry {
+        // Loans with a lower number are lost. Without a next number the holder goes with them all.
+        let delivery = self.next_delivery().unwrap_or(0);
+        let more = More::Range { end: Offset::LIMIT, messages };
+        Entry { time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Seek, offset) }
+    }
+
+    /// Tells where a message is; one that the log does not have is nowhere, and the answer means
+    /// nothing.
+    pub(crate) fn place_of(&self, offset: u64, now: Now) -> Place {
+        if self.done_until(offset).is_some() {
+            return Place::Done;
+        }
+        match self.exceptions.at(offset).map(|(_, one)| one.life) {
+            Some(life) => Place::of(life, now),
+            None if offset < self.head => Place::OnLoan,
+            None => Place::Ready,
+        }
+    }
+
+    /// Lists the rows of messages that are there; `next` is where the log ends. What was never met is
+    /// ready, with gaps in it.
+    pub(crate) fn rows(&self, place: Place, next: u64, now: Now) -> Vec<(u64, u64)> {
+        let with = self.exceptions.iter().filter(|(_, one)| Place::of(one.life, now) == place);
+        let mut rows: Vec<(u64, u64)> = with.map(|(start, one)| (start, one.end)).collect();
+        match place {
+            Place::OnLoan => rows.extend(self.fresh_within(self.floor, self.head)),
+            Place::Ready if self.head < next => rows.extend(self.done.gaps(self.head, next)),
+            Place::Done => {
+                rows.push((0, self.floor));
+                rows.extend(self.done.iter().map(|(start, end)| (start, end.min(next))));
+            }
+            _ => {}
+        }
+        rows.retain(|(start, end)| start < end);
+        rows.sort_unstable();
+        rows
+    }
+}

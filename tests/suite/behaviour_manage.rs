@@ -1,0 +1,277 @@
+//! What can be done with a group by somebody who holds no loan?
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use backlog::{DeadReason, Error, GroupOptions, MessageState, Offset, Queue, Retry, Start};
+
+use crate::harness::{drain, on_both_disks};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn offset(number: u64) -> Offset {
+    Offset::new(number).unwrap()
+}
+
+/// Pushes `0`, `1` and so on, and rejects all that it receives.
+fn rejected(queue: &Queue, count: usize) {
+    queue.push_batch((0..count).map(|number| number.to_string())).unwrap();
+    for job in queue.consumer().unwrap().recv_batch(count, Duration::ZERO).unwrap() {
+        job.reject("never").unwrap();
+    }
+}
+
+fn payloads(group: &backlog::Group, state: MessageState) -> Vec<String> {
+    let seen = group.browse(state).map(|peek| String::from_utf8(peek.unwrap().payload().to_vec()).unwrap());
+    seen.collect()
+}
+
+on_both_disks! {
+    fn dead_letters_say_why_and_survive_a_reopening(world: &World) {
+        let queue = world.open();
+        queue.create_group("g", GroupOptions::new().max_failures(2).retry(Retry::steps(&[SECOND]))).unwrap();
+        queue.push_batch(["fails", "refused", "fine"]).unwrap();
+        let worker = queue.group("g").unwrap().consumer();
+        for round in 1..=2 {
+            for job in worker.recv_batch(3, Duration::ZERO).unwrap() {
+                match job.payload() {
+                    b"fails" => job.nack(format!("try {round}")).unwrap(),
+                    b"refused" => job.reject("not ours").unwrap(),
+                    _ => job.ack().unwrap(),
+                }
+            }
+            world.advance(2 * SECOND);
+        }
+        queue.close().unwrap();
+
+        let dead = world.open().group("g").unwrap().dead();
+
+        let told: Vec<_> = dead.iter().map(|dead| (dead.reason, dead.failures, dead.error.as_deref())).collect();
+        let expected =
+            [(DeadReason::Failures, 2, Some("try 2")), (DeadReason::Rejected, 0, Some("not ours"))];
+        assert_eq!(told, expected);
+        assert_eq!((dead[0].length, dead[0].losses), (1, 0));
+        assert_eq!(dead[0].since, UNIX_EPOCH + Duration::from_millis(1_700_000_002_000));
+    }
+
+    fn what_is_revived_comes_in_its_old_place_with_no_past(world: &World) {
+        let queue = world.open();
+        rejected(&queue, 4);
+        let group = queue.group("default").unwrap();
+
+        assert_eq!(group.revive([offset(2), offset(0), offset(2), offset(77)]).unwrap(), 2);
+
+        let worker = group.consumer();
+        let job = worker.try_recv().unwrap().unwrap();
+        assert_eq!((job.payload(), job.attempt()), (&b"0"[..], 1));
+        job.ack().unwrap();
+        assert_eq!(drain(&worker), ["2"]);
+        assert_eq!(group.revive_all().unwrap(), 2);
+        assert_eq!(group.revive_all().unwrap(), 0);
+        let queue = world.open_after_kill();
+        assert_eq!(drain(&queue.consumer().unwrap()), ["1", "3"]);
+    }
+
+    fn what_is_discarded_is_done_wherever_it_was(world: &World) {
+        let queue = world.open();
+        queue.create_group("other", GroupOptions::new()).unwrap();
+        queue.push_batch(["on loan", "dead", "delayed", "ready"]).unwrap();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let worker = group.consumer();
+        let mut jobs = worker.recv_batch(3, Duration::ZERO).unwrap();
+        jobs.pop().unwrap().nack("later").unwrap();
+        jobs.pop().unwrap().reject("never").unwrap();
+        let loan = jobs.pop().unwrap();
+
+        assert_eq!(group.discard((0..9).map(offset)).unwrap(), 4);
+        assert_eq!(group.discard((0..9).map(offset)).unwrap(), 0);
+
+        assert!(matches!(loan.ack(), Err(Error::LeaseLost { .. })));
+        world.advance(3 * SECOND);
+        assert!(worker.try_recv().unwrap().is_none());
+        let stats = group.stats();
+        assert_eq!((stats.ready, stats.delayed, stats.on_loan, stats.dead), (0, 0, 0, 0));
+        // Only in that group; and one that nobody has met yet stays away, too.
+        assert!(queue.discard(offset(3)).unwrap());
+        assert!(!queue.discard(offset(3)).unwrap());
+        queue.push("new").unwrap();
+        let queue = world.open_after_kill();
+        assert_eq!(drain(&queue.group("g").unwrap().consumer()), ["new"]);
+        assert_eq!(drain(&queue.group("other").unwrap().consumer()), ["on loan", "dead", "delayed", "new"]);
+    }
+
+    fn an_offset_that_is_none_yet_is_not_discarded_ahead_of_time(world: &World) {
+        let queue = world.open();
+        queue.push("a").unwrap();
+        queue.consumer().unwrap();
+
+        assert!(!queue.discard(offset(1)).unwrap());
+
+        queue.push("b").unwrap();
+        assert_eq!(drain(&queue.consumer().unwrap()), ["a", "b"]);
+    }
+
+    fn a_purge_ends_all_there_is_and_nothing_that_comes(world: &World) {
+        let queue = world.open();
+        rejected(&queue, 2);
+        queue.push_batch(["on loan", "ready", "ready"]).unwrap();
+        let group = queue.group("default").unwrap();
+        let loan = group.consumer().try_recv().unwrap().unwrap();
+
+        assert_eq!(group.purge().unwrap(), 5);
+        assert_eq!(group.purge().unwrap(), 0);
+
+        assert!(matches!(loan.ack(), Err(Error::LeaseLost { .. })));
+        queue.push("new").unwrap();
+        let queue = world.open_after_kill();
+        let group = queue.group("default").unwrap();
+        assert_eq!((group.stats().ready, group.stats().dead), (1, 0));
+        assert_eq!(drain(&group.consumer()), ["new"]);
+    }
+
+    fn a_seek_goes_to_a_message_a_time_the_beginning_and_the_end(world: &World) {
+        let queue = world.open();
+        for number in 0..6 {
+            queue.push(number.to_string()).unwrap();
+            world.advance(10 * SECOND);
+        }
+        let worker = queue.consumer().unwrap();
+        let group = queue.group("default").unwrap();
+        let begun = UNIX_EPOCH + Duration::from_millis(1_700_000_000_000);
+        assert_eq!(drain(&worker).len(), 6);
+
+        let places = [
+            (Start::Beginning, 0),
+            (Start::At(offset(4)), 4),
+            (Start::Since(begun + 25 * SECOND), 3),
+            (Start::Since(begun), 0),
+            (Start::Since(begun + 60 * SECOND), 6),
+            (Start::End, 6),
+        ];
+        for (to, expected) in places {
+            assert_eq!(group.seek(to).unwrap().get(), expected, "{to:?}");
+
+            assert_eq!(group.stats().ready, 6 - expected, "{to:?}");
+            let again: Vec<_> = (expected..6).map(|number| number.to_string()).collect();
+            assert_eq!(drain(&worker), again, "{to:?}");
+        }
+        let offset = group.seek(Start::At(offset(5))).unwrap();
+        assert_eq!(offset.get(), 5);
+        assert_eq!(drain(&world.open_after_kill().consumer().unwrap()), ["5"]);
+    }
+
+    fn a_seek_ends_all_loans_and_forgets_the_dead(world: &World) {
+        let queue = world.open();
+        rejected(&queue, 1);
+        queue.push("on loan").unwrap();
+        let group = queue.group("default").unwrap();
+        let loan = group.consumer().try_recv().unwrap().unwrap();
+
+        group.seek(Start::Beginning).unwrap();
+
+        assert!(matches!(loan.ack(), Err(Error::LeaseLost { .. })));
+        assert_eq!(group.stats().dead, 0);
+        assert_eq!(drain(&group.consumer()), ["0", "on loan"]);
+    }
+
+    fn a_paused_group_hands_out_nothing_and_burns_no_try(world: &World) {
+        let queue = world.open();
+        queue.push_batch(["a", "b"]).unwrap();
+        let worker = queue.consumer().unwrap();
+        let group = queue.group("default").unwrap();
+        let kept = worker.try_recv().unwrap().unwrap();
+
+        group.pause().unwrap();
+
+        assert!(worker.try_recv().unwrap().is_none() && group.stats().paused);
+        kept.nack("the peer is away").unwrap();
+        world.advance(100 * SECOND);
+        let queue = world.open_after_kill();
+        let group = queue.group("default").unwrap();
+        assert!(group.consumer().try_recv().unwrap().is_none() && group.stats().paused);
+        group.resume().unwrap();
+        assert_eq!(drain(&group.consumer()), ["a", "b"]);
+        assert!(!group.stats().paused);
+    }
+
+    fn a_pause_with_an_end_ends_and_loans_can_go_back_uncounted(world: &World) {
+        let queue = world.open();
+        queue.push_batch(["a", "b"]).unwrap();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let worker = group.consumer();
+        let held = worker.try_recv().unwrap().unwrap();
+        let timed = worker.with_lease(SECOND).try_recv().unwrap().unwrap();
+
+        group.pause_for(10 * SECOND).unwrap();
+        assert_eq!(group.release_all().unwrap(), 2);
+
+        assert!(matches!(held.ack(), Err(Error::LeaseLost { .. })));
+        assert!(matches!(timed.ack(), Err(Error::LeaseLost { .. })));
+        assert!(worker.try_recv().unwrap().is_none());
+        world.advance(11 * SECOND);
+        let jobs = worker.recv_batch(2, Duration::ZERO).unwrap();
+        assert_eq!(jobs.iter().map(|job| job.attempt()).collect::<Vec<_>>(), [1, 1]);
+        queue.ack_all(jobs).unwrap();
+    }
+
+    fn a_policy_can_be_changed_and_is_stored(world: &World) {
+        let queue = world.open();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        queue.push_batch(["a", "b"]).unwrap();
+
+        group.set(group.options().max_failures(1).lease(SECOND)).unwrap();
+
+        let queue = world.open_after_kill();
+        let worker = queue.group("g").unwrap().consumer();
+        let job = worker.try_recv().unwrap().unwrap();
+        assert_eq!(job.lease(), Some(SECOND));
+        job.nack("once is enough").unwrap();
+        assert_eq!(queue.group("g").unwrap().stats().dead, 1);
+    }
+
+    fn retries_come_as_the_policy_says(world: &World) {
+        let queue = world.open();
+        let policies = [
+            ("double", Retry::exponential(SECOND, 3 * SECOND).jitter(0), [1, 2, 3, 3]),
+            ("linear", Retry::linear(2 * SECOND, 5 * SECOND).jitter(0), [2, 4, 5, 5]),
+            ("listed", Retry::steps(&[3 * SECOND, SECOND, 7 * SECOND]), [3, 1, 7, 7]),
+        ];
+        for (name, retry, waits) in policies {
+            queue.push(name).unwrap();
+            let group = queue.create_group(name, GroupOptions::new().retry(retry)).unwrap();
+            let worker = group.consumer();
+            group.seek(Start::End).unwrap();
+            queue.push(name).unwrap();
+            for wait in waits {
+                worker.try_recv().unwrap().unwrap().nack("again").unwrap();
+                world.advance(wait * SECOND - Duration::from_millis(1));
+                assert!(worker.try_recv().unwrap().is_none(), "{name}: before {wait} s");
+                world.advance(Duration::from_millis(1));
+            }
+            assert_eq!(worker.try_recv().unwrap().unwrap().attempt(), 5, "{name}");
+        }
+    }
+
+    fn looking_takes_no_loan_and_shows_each_state(world: &World) {
+        let queue = world.open();
+        queue.push_batch(["done", "dead", "later", "out", "ready", "new"]).unwrap();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let worker = group.consumer();
+        let mut jobs = worker.recv_batch(5, Duration::ZERO).unwrap();
+        jobs.pop().unwrap().release().unwrap();
+        let out = jobs.pop().unwrap();
+        jobs.pop().unwrap().nack("later").unwrap();
+        jobs.pop().unwrap().reject("never").unwrap();
+        jobs.pop().unwrap().ack().unwrap();
+
+        assert_eq!(payloads(&group, MessageState::Done), ["done"]);
+        assert_eq!(payloads(&group, MessageState::Dead), ["dead"]);
+        assert_eq!(payloads(&group, MessageState::Delayed), ["later"]);
+        assert_eq!(payloads(&group, MessageState::OnLoan), ["out"]);
+        assert_eq!(payloads(&group, MessageState::Ready), ["ready", "new"]);
+        let peek = group.peek(offset(3)).unwrap().unwrap();
+        assert_eq!((peek.payload(), peek.state(), peek.id()), (&b"out"[..], MessageState::OnLoan, out.id()));
+        assert!(group.peek(offset(6)).unwrap().is_none());
+        out.ack().unwrap();
+        assert_eq!(drain(&worker), ["ready", "new"]);
+    }
+}
