@@ -45,6 +45,8 @@ mod corpora;
 mod crash;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
+/// What is done without a loan, at a crash after and a failure of every operation.
+mod crash_manage;
 /// Damage of every kind, in folders and on the simulated disk.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
 mod damage;
