@@ -5,12 +5,16 @@
 //! fault hit each call that it can hit there, and checks the answer, what goes on, and what every
 //! promise says after a crash (`ledger`).
 
+mod clocks;
 mod damage;
 mod errors;
 mod files;
+mod folder;
 mod forge;
 mod more_rows;
 mod power;
+mod removed;
 mod rows;
 mod stage;
+mod stall;
 mod table;
