@@ -245,6 +245,7 @@ fn page(table: &[Row]) -> String {
         }
         let _ = writeln!(page, "| {} | `{}` | {} |", row.number, row.test, scenarios.join("; "));
     }
+    page.push_str(include_str!("double.md"));
     page
 }
 
