@@ -120,17 +120,18 @@ fn tell_recovery(found: &backlog::Recovery) {
     }
 }
 
-/// Parses a time: `500ms`, `30s`, `5m`, `2h`; a bare number counts seconds.
+/// Parses a time: `500ms`, `30s`, `5m`, `2h`, `7d`; a bare number counts seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "write a time as 500ms, 30s, 5m or 2h".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "write a time as 500ms, 30s, 5m, 2h or 7d".to_owned())?;
     let factor = match unit {
         "ms" => return Ok(Duration::from_millis(number)),
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("write a time as 500ms, 30s, 5m or 2h".into()),
+        "d" => 86_400,
+        _ => return Err("write a time as 500ms, 30s, 5m, 2h or 7d".into()),
     };
     number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "that is too long".into())
 }
@@ -161,12 +162,17 @@ mod tests {
 
     #[test]
     fn a_time_has_a_number_and_a_unit() {
-        for (text, millis) in
-            [("500ms", 500), ("30s", 30_000), ("7", 7_000), ("5m", 300_000), ("2h", 7_200_000)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("7", 7_000),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+        for text in ["", "s", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Groups are read before the log: no group is ahead of the log then, but by a loss.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::open::leftovers;
@@ -91,6 +92,7 @@ pub(crate) fn verify(
         }
     }
     findings.extend(unnamed(storage)?);
+    findings.extend(linked(storage)?);
     let verdict = inspect::verify_log(storage, clock, to, &mut findings)?;
     for (path, state) in states {
         let missing = verdict.as_ref().and_then(|verdict| state.missing(verdict.next, verdict.messages));
@@ -115,6 +117,37 @@ fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
         found = after;
     }
     Ok(None)
+}
+
+/// Looks for files that have a second name, among those that an opening writes to: it refuses them.
+fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+    let slot = manifest::look(storage)?.slot;
+    let mut written = vec![names::LOCK.to_owned(), names::MANIFEST.to_owned()];
+    written.extend(slot.segments.last().map(|active| names::segment(active.number)));
+    let groups = slot.groups.iter().map(|row| &row.name);
+    written.extend(groups.clone().flat_map(|name| [names::half(name, 0), names::half(name, 1)]));
+    let folders =
+        [String::new(), names::LOG.to_owned()].into_iter().chain(groups.map(|name| names::group(name)));
+    let mut findings = Vec::new();
+    for folder in folders {
+        let entries = match storage.list(&folder) {
+            Ok(entries) => entries,
+            // Removed since the manifest was read, or else found missing by those who look for it.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                findings.push(Finding::of(Error::io("list", storage.root().join(&folder), error))?);
+                continue;
+            }
+        };
+        for entry in entries.into_iter().filter(|entry| entry.linked) {
+            let name = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
+            if written.contains(&name) {
+                let what = "has another name too (a hard link): copy it, and remove one of them";
+                findings.push(Finding::new(FindingKind::Refused, storage.root().join(name), what));
+            }
+        }
+    }
+    Ok(findings)
 }
 
 fn seen(looked: &Looked, now: Now) -> GroupSeen {
