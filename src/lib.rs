@@ -225,7 +225,7 @@ pub use header::HeaderValue;
 pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;
-pub use pool::{Pool, PoolBuilder, PoolReport, Stopper};
+pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
 pub use queue::{MessageState, Options, Peek, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};

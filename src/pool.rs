@@ -1,17 +1,19 @@
 //! How do several threads work on messages, and stop without losing any?
 
 use std::any::Any;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::consumer::{Consumer, Delivery, Outcome};
 use crate::error::{Error, Result};
 use crate::group::receive::Ask;
 use crate::group::settle::{End, Settle};
+use crate::offset::Offset;
 use crate::wake::Wake;
 
 /// How many stretches of damage a report names.
@@ -26,6 +28,8 @@ pub struct PoolBuilder {
     grace: Duration,
     limit: Option<u64>,
     until_idle: bool,
+    keep_loans: bool,
+    warn: Option<Warn>,
 }
 
 /// Threads that work on messages until they are stopped.
@@ -62,6 +66,8 @@ struct Shared {
     consumer: Consumer,
     stop: AtomicBool,
     until_idle: bool,
+    keep_loans: bool,
+    warn: Option<Warn>,
     /// How many messages may still be taken.
     left: Option<AtomicU64>,
     state: Mutex<State>,
@@ -72,8 +78,39 @@ struct Shared {
 struct State {
     running: usize,
     /// What each thread works on.
-    loans: Vec<Option<Settle>>,
+    loans: Vec<Option<Working>>,
     report: PoolReport,
+}
+
+/// A message that a thread works on.
+#[derive(Clone, Copy, Debug)]
+struct Working {
+    loan: Settle,
+    since: Duration,
+    /// Somebody was told that it takes long.
+    told: bool,
+}
+
+/// A message whose handler takes longer than was expected; see [`PoolBuilder::warn_after`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlowJob {
+    /// The message.
+    pub offset: Offset,
+    /// For how long its handler has been running.
+    pub running: Duration,
+}
+
+/// Whom to tell of slow jobs.
+struct Warn {
+    after: Duration,
+    tell: Box<dyn Fn(SlowJob) + Send + Sync>,
+}
+
+impl fmt::Debug for Warn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warn").field("after", &self.after).finish_non_exhaustive()
+    }
 }
 
 impl Consumer {
@@ -85,6 +122,8 @@ impl Consumer {
             grace: Duration::from_secs(30),
             limit: None,
             until_idle: false,
+            keep_loans: false,
+            warn: None,
         }
     }
 }
@@ -109,6 +148,21 @@ impl PoolBuilder {
         self
     }
 
+    /// Extends loans that have a time limit for as long as their handlers run
+    /// ([`Delivery::extend_while`]). Without this a handler that is slower than its loan has its message
+    /// run out, and be handed out again.
+    pub fn keep_loans(mut self) -> Self {
+        self.keep_loans = true;
+        self
+    }
+
+    /// Calls `tell` once for each message whose handler runs longer than that: to log it, or to raise an
+    /// alarm. The handler goes on. `tell` runs on a thread of the pool's own, one call at a time.
+    pub fn warn_after(mut self, after: Duration, tell: impl Fn(SlowJob) + Send + Sync + 'static) -> Self {
+        self.warn = Some(Warn { after, tell: Box::new(tell) });
+        self
+    }
+
     /// Starts the threads. Each calls `handler` with one message at a time: what it returns settles
     /// the message, an error is a nack with its text, and so is a panic.
     ///
@@ -126,6 +180,8 @@ impl PoolBuilder {
             consumer: self.consumer,
             stop: AtomicBool::new(false),
             until_idle: self.until_idle,
+            keep_loans: self.keep_loans,
+            warn: self.warn,
             left: self.limit.map(AtomicU64::new),
             state: Mutex::new(state),
             ended: Condvar::new(),
@@ -142,6 +198,16 @@ impl PoolBuilder {
                 running.0.work(index, &*handler);
             });
             let thread = spawned.map_err(|error| {
+                Error::io("start a thread for", shared.consumer.engine().storage.root(), error)
+            })?;
+            pool.threads.push(thread);
+        }
+        if shared.warn.is_some() {
+            let weak: Weak<dyn Wake> = Arc::downgrade(&shared) as _;
+            shared.consumer.engine().clock.on_advance(weak);
+            let watched = shared.clone();
+            let thread = thread::Builder::new().name("backlog-pool-watch".into());
+            let thread = thread.spawn(move || watched.watch()).map_err(|error| {
                 Error::io("start a thread for", shared.consumer.engine().storage.root(), error)
             })?;
             pool.threads.push(thread);
@@ -228,7 +294,7 @@ impl Pool {
                 .unwrap_or_else(PoisonError::into_inner);
             state = back;
         }
-        let late: Vec<Settle> = state.loans.iter_mut().filter_map(Option::take).collect();
+        let late: Vec<Settle> = state.loans.iter_mut().filter_map(Option::take).map(|one| one.loan).collect();
         state.report.released += late.len() as u64;
         drop(state);
         for loan in late {
@@ -252,6 +318,15 @@ impl Drop for Pool {
         } else if !self.threads.is_empty() {
             self.end();
         }
+    }
+}
+
+impl Wake for Shared {
+    fn wake(&self) {
+        // Under the lock, so that nobody is between looking and waiting.
+        let state = self.lock();
+        self.ended.notify_all();
+        drop(state);
     }
 }
 
@@ -323,6 +398,29 @@ impl Shared {
         }
     }
 
+    /// Tells of handlers that run for long, until all threads have ended.
+    fn watch(&self) {
+        let Some(warn) = &self.warn else { return };
+        let clock = &self.consumer.engine().clock;
+        let mut state = self.lock();
+        while state.running > 0 {
+            let now = clock.now();
+            let running = |one: &Working| now.saturating_sub(one.since);
+            let slow = state.loans.iter_mut().flatten().find(|one| !one.told && running(one) >= warn.after);
+            if let Some(one) = slow {
+                one.told = true;
+                let job = SlowJob { offset: Offset::known(one.loan.offset), running: running(one) };
+                drop(state);
+                (warn.tell)(job);
+                state = self.lock();
+                continue;
+            }
+            let untold = state.loans.iter().flatten().filter(|one| !one.told);
+            let next = untold.map(|one| one.since.saturating_add(warn.after)).min();
+            state = clock::wait(&**clock, &self.ended, state, next);
+        }
+    }
+
     /// Takes one of the messages that are left to the limit.
     fn may_take(&self) -> bool {
         let Some(left) = &self.left else { return true };
@@ -341,10 +439,17 @@ impl Shared {
         delivery: Delivery,
         handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
     ) {
-        self.lock().loans[index] = Some(delivery.loan());
-        let called = catch_unwind(AssertUnwindSafe(|| match handler(&delivery) {
+        let since = self.consumer.engine().clock.now();
+        self.lock().loans[index] = Some(Working { loan: delivery.loan(), since, told: false });
+        if self.warn.is_some() {
+            self.ended.notify_all();
+        }
+        let work = || match handler(&delivery) {
             Ok(outcome) => Ok(outcome.into()),
             Err(error) => Err(error.to_string()),
+        };
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            if self.keep_loans { delivery.extend_while(work) } else { work() }
         }));
         let outcome = called.unwrap_or_else(|panic| Err(format!("the handler panicked: {}", text(&*panic))));
         let mut state = self.lock();

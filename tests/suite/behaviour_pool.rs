@@ -72,4 +72,70 @@ on_both_disks! {
 
         assert!(pool.join().unwrap().error.is_none());
     }
+
+    fn a_slow_job_is_told_of_once_and_goes_on(world: &World) {
+        let queue = world.open();
+        queue.push("slow").unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        let (told, tells) = mpsc::channel();
+        let goes = Mutex::new(goes);
+        let pool = queue
+            .consumer()
+            .unwrap()
+            .pool(2)
+            .limit(1)
+            .warn_after(Duration::from_secs(10), move |slow| told.send(slow).unwrap())
+            .spawn(move |_| {
+                begun.send(()).unwrap();
+                goes.lock().unwrap().recv().map_err(|error| error.to_string())
+            })
+            .unwrap();
+        begins.recv().unwrap();
+
+        world.advance(Duration::from_secs(9));
+        assert!(tells.try_recv().is_err());
+        world.advance(Duration::from_secs(2));
+
+        let slow = tells.recv().unwrap();
+        assert_eq!((slow.offset.get(), slow.running), (0, Duration::from_secs(11)));
+        world.advance(Duration::from_secs(60));
+        go.send(()).unwrap();
+        assert_eq!(pool.join().unwrap().acked, 1);
+        assert!(tells.recv().is_err(), "told once, and the watch has ended");
+    }
+
+    fn a_pool_keeps_the_loans_of_handlers_that_take_long(world: &World) {
+        let queue = world.open();
+        queue.push("long").unwrap();
+        let lease = Duration::from_secs(10);
+        let worker = queue.consumer().unwrap().with_lease(lease);
+        let (begun, begins) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        let goes = Mutex::new(goes);
+        let pool = worker
+            .pool(1)
+            .limit(1)
+            .keep_loans()
+            .spawn(move |job| {
+                begun.send(job.receipt()).unwrap();
+                goes.lock().unwrap().recv().map_err(|error| error.to_string())
+            })
+            .unwrap();
+        let receipt = begins.recv().unwrap();
+
+        for _ in 0..10 {
+            let due = queue.stats().groups[0].next_due.unwrap();
+            world.advance(Duration::from_secs(4));
+            // Extended by now, or soon: the loan ends later than it did.
+            while queue.stats().groups[0].next_due.is_none_or(|next| next <= due) {
+                std::thread::yield_now();
+            }
+            assert!(worker.try_recv().unwrap().is_none());
+        }
+        go.send(()).unwrap();
+
+        assert_eq!(pool.join().unwrap().acked, 1);
+        assert!(queue.settle(&receipt, &Outcome::Ack).is_err());
+    }
 }
