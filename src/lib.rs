@@ -168,7 +168,7 @@
 //! - Offsets grow, and one that anybody was told is never given twice.
 //! - A message comes until it is acked: at least once. After an ack that returned in a group with
 //!   [synced acks](GroupOptions::ack_durability) it never comes again; with buffered ones it may,
-//!   after a power cut. [`Delivery::id`] is the same each time.
+//!   after a power cut. [`Content::id`] is the same each time.
 //! - Damage to promised bytes is never delivered, skipped in silence or cut away: it is an
 //!   [`Error::Damaged`] and a line of [`Recovery`].
 //! - No panic, no hang, whatever the disk or the files say.
@@ -185,7 +185,7 @@
 //!
 //! # Features
 //!
-//! - `json`, on by default: `Message::json`, and its counterpart in [`Delivery::decode`].
+//! - `json`, on by default: `Message::json`, and its counterpart in [`Content::decode`].
 //! - `cli`: the binary `backlog`.
 //! - `testing`: `testing::ManualClock` and `testing::SimDisk`, a disk that can be crashed, for the
 //!   tests of programs that embed the queue.

@@ -99,7 +99,7 @@ impl<'a> Message<'a> {
         &self.payload
     }
 
-    /// Makes a message of a value as JSON; [`Delivery::decode`](crate::Delivery::decode) gives the
+    /// Makes a message of a value as JSON; [`decode`](crate::Content::decode) gives the
     /// value back. Fields may be added, removed (with `#[serde(default)]`) and reordered between the
     /// program that pushes and the one that receives.
     ///

@@ -25,7 +25,6 @@ pub use dead::{Browse, DeadLetter, DeadReason, MessageState, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
-#[cfg(any(test, feature = "testing"))]
 pub use message::Message;
 use message::Ready;
 pub use options::Options;
