@@ -522,8 +522,9 @@ def snapshot(head, data):
         out += sector[:508]
     if len(out) < size:
         raise Bad("damaged", "snapshot cut short")
-    cursors = [Cursor(body) for body in known_sections(out[:size], 4, 5)]
+    cursors = [Cursor(body) for body in known_sections(out[:size], 4, 6)]
     first, second, third, fourth = cursors[:4]
+    tagged = dict(sections(out[:size]))
     reading = {key: first.take(8) for key in ("floor", "head", "passed")}
     reading["hint"] = [first.take(8), first.take(8)]
     reading.update(holder=first.take(4), first_count=first.take(4), settled=first.take(8))
@@ -536,11 +537,18 @@ def snapshot(head, data):
     policy["synced"] = fourth.take(1)
     policy["lease"] = fourth.take(4)
     policy["discard_expired"] = fourth.take(1)
-    paused = cursors[4].take(8) if len(cursors) > 4 else None
-    for cursor in cursors:
+    paused = number(tagged[5], 0, 8) if 5 in tagged else None
+    rows = tagged.get(6, b"")
+    if len(rows) % 16:
+        raise Bad("damaged", "waiting rows are cut")
+    waiting = [
+        {"offset": number(rows, at + 10, 6), "due": number(rows, at + 4, 6), "position": 8 * number(rows, at, 4)}
+        for at in range(0, len(rows), 16)
+    ]
+    for cursor in cursors[:4]:
         cursor.end()
     floor, top = reading["floor"], reading["head"]
-    rows = [[item["offset"], item["end"]] for item in exceptions]
+    spans = [[item["offset"], item["end"]] for item in exceptions]
     edges = [floor] + [edge for pair in done for edge in pair]
     sound = (
         floor <= top <= LIMIT
@@ -549,14 +557,17 @@ def snapshot(head, data):
         and all(low < high for low, high in zip(edges, edges[1:]))
         and edges[-1] <= LIMIT
         and all(high <= top or low > top for low, high in done)
-        and all(floor <= low < high <= top for low, high in rows)
-        and all(one[1] <= other[0] for one, other in zip(rows, rows[1:]))
-        and all(high <= start or low >= end for low, high in rows for start, end in done)
+        and all(floor <= low < high <= top for low, high in spans)
+        and all(one[1] <= other[0] for one, other in zip(spans, spans[1:]))
+        and all(high <= start or low >= end for low, high in spans for start, end in done)
+        and all(floor <= row["offset"] < top for row in waiting)
+        and all(one["offset"] < other["offset"] for one, other in zip(waiting, waiting[1:]))
+        and not any(low <= row["offset"] < high for row in waiting for low, high in [*spans, *done])
         and not any(item["error"] and item["end"] - item["offset"] > 1 for item in exceptions)
     )
     if not sound:
         raise Bad("damaged", "a snapshot contradicts itself")
-    return reading, done, exceptions, policy, paused
+    return reading, done, exceptions, policy, paused, waiting
 
 
 KINDS = "lent extended released done nacked dead revived discarded purged seek paused policy"
@@ -623,7 +634,7 @@ def group(root, queue, row):
             say("half", which=which, bad=str(bad))
     if not halves:
         raise Bad("damaged", "no half is good")
-    head, (reading, done, exceptions, policy, paused), data = max(halves, key=lambda half: half[0]["generation"])
+    head, (reading, done, exceptions, policy, paused, waiting), data = max(halves, key=lambda half: half[0]["generation"])
     generation = head["generation"]
     marks = [other["superseded"] or 0 for other, _, _ in halves]
     if generation < row["generation"] or any(mark > generation for mark in marks):
@@ -636,6 +647,8 @@ def group(root, queue, row):
     say("done ranges", ranges=done)
     for item in exceptions:
         say("exception", **item)
+    for item in waiting:
+        say("waiting", **item)
     say("policy", **policy)
     if paused is not None:
         say("paused", until=paused)

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first failure")]
 
+mod delayed;
 mod drain;
 mod opening;
 mod pushing;
@@ -62,7 +63,10 @@ fn main() {
     if let [child, folder, count] = &arguments[..]
         && child.starts_with("--child-")
     {
-        opening::child(child, Path::new(folder), count.parse().unwrap());
+        match &child[..] {
+            "--child-delayed" => delayed::child(Path::new(folder), count.parse().unwrap()),
+            _ => opening::child(child, Path::new(folder), count.parse().unwrap()),
+        }
         return;
     }
     let target = option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target");
@@ -87,6 +91,7 @@ fn main() {
     pushing::run(&plan);
     drain::run(&plan);
     opening::run(&plan);
+    delayed::run(&plan);
     drop(folder);
 }
 

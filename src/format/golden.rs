@@ -11,7 +11,7 @@ use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
 use super::manifest::{self, About, GroupRow, LogMark, SegmentRow, Slot};
 use super::record::{self, Tag};
-use super::snapshot::{self, Exception, Policy, Reading, Snapshot, State};
+use super::snapshot::{self, Exception, Policy, Reading, Snapshot, State, Waiting};
 use super::{PAGE, PAGE_POSITION, names, round_up};
 
 const QUEUE: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
@@ -168,8 +168,8 @@ fn snapshots() -> [Snapshot; 2] {
     };
     let reading = Reading {
         floor: 2,
-        head: 17,
-        passed: 12,
+        head: 18,
+        passed: 13,
         hint: (1, 4136),
         holder: 0xbeef,
         first_count: 3,
@@ -189,6 +189,7 @@ fn snapshots() -> [Snapshot; 2] {
             exception((12, 14), delivery(9), State::Ready, ""),
             exception((14, 17), 0, State::Dead { reason: 4, since: TIME }, ""),
         ],
+        waiting: vec![Waiting::new(17, TIME + 9000, 4136 / 8)],
         policy,
         paused: Some(TIME + 5000),
         unknown: vec![(78, b"of a later version".to_vec())],

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   section 1 reading · 2 done ranges · 3 exceptions · 4 policy · 5 paused (only while it is)
+//!   · 6 waiting (only if something is)
 //! ```
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -21,6 +22,7 @@ const DONE_TAG: u32 = 2;
 const EXCEPTIONS_TAG: u32 = 3;
 const POLICY_TAG: u32 = 4;
 const PAUSED_TAG: u32 = 5;
+const WAITING_TAG: u32 = 6;
 /// Until when a pause lasts that ends when somebody says so.
 pub(crate) const UNTIL_RESUMED: u64 = u64::MAX;
 /// How many waits a retry policy can list.
@@ -36,6 +38,8 @@ pub(crate) struct Snapshot {
     /// In offset order.
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: Policy,
+    /// Messages that were never lent and wait for a moment that they name; in offset order.
+    pub(crate) waiting: Vec<Waiting>,
     /// Nothing is lent until the wall clock shows this (milliseconds since 1970), or
     /// [`UNTIL_RESUMED`].
     pub(crate) paused: Option<u64>,
@@ -77,6 +81,46 @@ pub(crate) struct Exception {
     pub(crate) late: u64,
     /// Why it failed last; empty if nobody said. Only of a single message.
     pub(crate) error: String,
+}
+
+/// A message that was never lent and waits for a moment that it names: 16 bytes, since there may be
+/// millions. From the low end: `u32 position / 8 · u48 due · u48 offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting(u128);
+
+impl Waiting {
+    /// Bytes between two positions that can be told.
+    pub(crate) const STEP: u64 = 8;
+    const HOLE: u128 = (1 << 80) - 1;
+
+    /// Makes a row; offset and due (milliseconds since 1970) have 48 bits.
+    pub(crate) const fn new(offset: u64, due: u64, position: u32) -> Self {
+        Self((offset as u128) << 80 | (due as u128) << 32 | position as u128)
+    }
+
+    /// Makes what is left of a row that was taken out. It is never stored.
+    pub(crate) const fn hole(offset: u64) -> Self {
+        Self((offset as u128) << 80 | Self::HOLE)
+    }
+
+    pub(crate) const fn is_hole(self) -> bool {
+        self.0 & Self::HOLE == Self::HOLE
+    }
+
+    pub(crate) const fn offset(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "48 bits of what is left are asked for")]
+    pub(crate) const fn due(self) -> u64 {
+        (self.0 >> 32) as u64 & (Offset::LIMIT - 1)
+    }
+
+    /// Returns the position of its batch in its segment, divided by [`Waiting::STEP`]; 0: not known.
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is asked for")]
+    pub(crate) const fn position(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 /// Where such a message is in its life.
@@ -126,6 +170,10 @@ impl Snapshot {
         if let Some(until) = self.paused {
             section::put(&mut out, PAUSED_TAG, &codec::encode(&until));
         }
+        if !self.waiting.is_empty() {
+            let rows: Vec<u8> = self.waiting.iter().flat_map(|row| row.0.to_le_bytes()).collect();
+            section::put(&mut out, WAITING_TAG, &rows);
+        }
         for (tag, bytes) in &self.unknown {
             section::put(&mut out, *tag, bytes);
         }
@@ -143,6 +191,7 @@ impl Snapshot {
                 EXCEPTIONS_TAG => snapshot.exceptions = part(body)?,
                 POLICY_TAG => snapshot.policy = part(body)?,
                 PAUSED_TAG => snapshot.paused = Some(part(body)?),
+                WAITING_TAG => snapshot.waiting = waiting(body)?,
                 tag => {
                     section::may_keep(tag)?;
                     snapshot.unknown.push((tag, body.to_vec()));
@@ -154,7 +203,7 @@ impl Snapshot {
             }
             seen |= 1 << tag;
         }
-        if seen & !(1 << PAUSED_TAG) == 0b11110 && snapshot.is_consistent() {
+        if seen & !(1 << PAUSED_TAG | 1 << WAITING_TAG) == 0b11110 && snapshot.is_consistent() {
             Ok(snapshot)
         } else {
             Err(Malformed::Damaged("the snapshot contradicts itself".into()))
@@ -172,17 +221,40 @@ impl Snapshot {
             let Exception { offset, end, ref error, .. } = *exception;
             floor <= offset && offset < end && end <= head && (error.is_empty() || end - offset == 1)
         }) && self.exceptions.windows(2).all(|pair| pair[0].end <= pair[1].offset);
-        floor <= head && head <= limit && ranges && exceptions && self.is_disjoint()
+        let waiting =
+            self.waiting.iter().all(|row| floor <= row.offset() && row.offset() < head && !row.is_hole())
+                && self.waiting.windows(2).all(|pair| pair[0].offset() < pair[1].offset());
+        floor <= head && head <= limit && ranges && exceptions && waiting && self.is_disjoint()
     }
 
-    /// Tells whether nothing is both done and an exception; both are in order.
+    /// Tells whether nothing is in two of: done, an exception, waiting; each is in order.
     fn is_disjoint(&self) -> bool {
+        let mut done = self.done.iter().copied().peekable();
+        let mut rows = self.exceptions.iter().map(|one| (one.offset, one.end)).peekable();
+        let alone = self.waiting.iter().all(|row| {
+            let at = row.offset();
+            while done.next_if(|&(_, end)| end <= at).is_some() {}
+            while rows.next_if(|&(_, end)| end <= at).is_some() {}
+            done.peek().is_none_or(|&(start, _)| start > at)
+                && rows.peek().is_none_or(|&(start, _)| start > at)
+        });
+        if !alone {
+            return false;
+        }
         let mut done = self.done.iter().peekable();
         self.exceptions.iter().all(|exception| {
             while done.next_if(|&&(_, end)| end <= exception.offset).is_some() {}
             done.peek().is_none_or(|&&(start, _)| start >= exception.end)
         })
     }
+}
+
+fn waiting(body: &[u8]) -> Result<Vec<Waiting>, Malformed> {
+    if !body.len().is_multiple_of(16) {
+        return Err(Malformed::Damaged("a section of the snapshot does not hold whole rows".into()));
+    }
+    let row = |bytes: &[u8]| Waiting(bytes.iter().rev().fold(0, |row, &byte| row << 8 | u128::from(byte)));
+    Ok(body.chunks_exact(16).map(row).collect())
 }
 
 fn part<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {

@@ -301,13 +301,17 @@ impl State {
         let (first, end) = (first.max(self.floor), self.head);
         let more = More::Range { end, messages: 0 };
         let open = first < end && !self.fresh_within(first, end).is_empty()
-            || self.exceptions.within(first, end).next().is_some();
+            || self.exceptions.within(first, end).next().is_some()
+            || self.exceptions.waiting_within(first, end).next().is_some();
         open.then(|| Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Discarded, first) })
     }
 
     /// Tells whether a loan is out under that number.
     pub(crate) fn holds(&self, offset: u64, delivery: u64) -> bool {
         if offset < self.floor || offset >= self.head {
+            return false;
+        }
+        if self.exceptions.waits(offset) {
             return false;
         }
         if !self.exceptions.is_empty()

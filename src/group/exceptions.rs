@@ -7,10 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::later::{Later, Wait};
+use super::state::Now;
+use super::stored::delayed;
 use crate::format::entry::{HELD, MAX_TEXT, cut};
+use crate::format::snapshot::Waiting;
 
 /// From so many losses on a message is handed out alone: it may be what kills its holders.
 pub(crate) const ALONE_FROM: u8 = 2;
+
+/// In place of a segment's number: the one in which the offset lies.
+pub(crate) const ANY_SEGMENT: u64 = 0;
 
 /// Bytes of error texts up to which they are kept whole; beyond, each keeps its last [`SHORT_TEXT`].
 /// Room for the settling of a loan is reserved before it is handed out, and a kilobyte for each of a
@@ -112,11 +119,57 @@ pub(crate) struct Exceptions {
     ending: BTreeSet<(Duration, u64)>,
     held: BTreeMap<u32, Held>,
     tally: Tally,
+    /// Those that were never lent and wait: no rows of the map.
+    later: Later,
 }
 
 impl Exceptions {
     pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.is_empty() && self.later.is_empty()
+    }
+
+    /// Adds a message that was never lent and waits; nothing may be there. Where it cannot be kept small
+    /// it becomes a row.
+    pub(crate) fn wait(&mut self, offset: u64, due: u64, position: u64, now: Now) {
+        if !self.later.push(Wait { offset, due, position }, now) {
+            let place = (position > 0).then_some((ANY_SEGMENT, position));
+            let one = Exception { life: delayed(due, now), place, ..Exception::ready(offset + 1) };
+            self.put(offset, one);
+        }
+    }
+
+    /// Tells whether a message was never lent and waits.
+    pub(crate) fn waits(&self, offset: u64) -> bool {
+        self.later.contains(offset)
+    }
+
+    /// Lists the offsets of those that were never lent and wait.
+    pub(crate) fn waiting_within(&self, first: u64, end: u64) -> impl Iterator<Item = u64> {
+        self.later.within(first, end).map(|wait| wait.offset)
+    }
+
+    /// Returns those that were never lent and wait, as they are stored.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        self.later.stored()
+    }
+
+    /// Returns how many were never lent and wait.
+    pub(crate) fn waiting_count(&self) -> u64 {
+        self.later.len() as u64
+    }
+
+    /// Takes those out of `first..end` that wait; returns how many there were.
+    pub(crate) fn forget_waiting(&mut self, first: u64, end: u64) -> u64 {
+        self.later.take(first, end).len() as u64
+    }
+
+    /// Makes rows of those in `first..end` that wait.
+    pub(crate) fn unfold(&mut self, first: u64, end: u64) {
+        for wait in self.later.take(first, end) {
+            let life = Life::Delayed { due: wait.due, at: self.later.at(wait) };
+            let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
+            self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
+        }
     }
 
     /// Returns how many rows there are.
@@ -130,7 +183,7 @@ impl Exceptions {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.tally
+        Tally { delayed: self.tally.delayed + self.waiting_count(), ..self.tally }
     }
 
     /// Returns the row that holds `offset`, and where it begins.
@@ -184,13 +237,22 @@ impl Exceptions {
         // A row is not cut for a hint: the recovery would cut it elsewhere.
         if let Some(exception) = self.map.get_mut(&offset) {
             exception.place = Some(place);
+        } else {
+            self.later.set_position(offset, place.1);
         }
     }
 
     /// Makes ready what is due: in the indexes alone, what is stored stays as it is.
-    pub(crate) fn ripen(&mut self, now: Duration) {
+    pub(crate) fn ripen(&mut self, now: Now) {
+        if self.later.next().is_some_and(|at| at <= now.mono) {
+            for wait in self.later.ripe(now) {
+                let life = Life::Delayed { due: wait.due, at: None };
+                let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
+                self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
+            }
+        }
         while let Some(&(at, start)) = self.waiting.first()
-            && at <= now
+            && at <= now.mono
         {
             let Some(mut exception) = self.map.remove(&start) else { break };
             self.unindex(start, &exception);
@@ -201,7 +263,8 @@ impl Exceptions {
         }
     }
 
-    /// Returns the first that is ready, of the plain ones and of those to be alone.
+    /// Returns the first that is ready, of the plain ones and of those to be alone. Of those that were
+    /// never lent and wait, it knows the ones that [`Exceptions::ripen`] has found due.
     pub(crate) fn first_ready(&self, now: Duration) -> (Option<u64>, Option<u64>) {
         let (mut plain, mut alone) = (self.ready.first().copied(), self.ready_alone.first().copied());
         for &(_, start) in self.waiting.range(..=(now, u64::MAX)) {
@@ -217,7 +280,8 @@ impl Exceptions {
         let after = |timers: &BTreeSet<(Duration, u64)>| {
             timers.range((now, u64::MAX)..).map(|&(at, _)| at).find(|&at| at > now)
         };
-        after(&self.waiting).into_iter().chain(after(&self.ending)).min()
+        let later = self.later.next().filter(|&at| at > now);
+        after(&self.waiting).into_iter().chain(after(&self.ending)).chain(later).min()
     }
 
     /// Lists where the rows begin whose loans have run out.

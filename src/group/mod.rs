@@ -9,6 +9,7 @@
 mod aside;
 pub(crate) mod decide;
 mod exceptions;
+mod later;
 pub(crate) mod live;
 pub(crate) mod manage;
 pub(crate) mod policy;

@@ -194,9 +194,7 @@ impl World {
                 self.lend(entry.unwrap());
             }
             (4..=7, _) => {
-                if what < 6 {
-                    self.state.ripen(self.now);
-                }
+                self.state.ripen(self.now);
                 let next = self.state.next(self.now, flag);
                 assert_eq!(next, self.expected_next(flag));
                 if let Next::Again(offset) = next {

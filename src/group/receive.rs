@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::aside::{self, Aside};
 use super::decide::Next;
+use super::exceptions::ANY_SEGMENT;
 use super::live::{Live, Locked};
 use super::state::Now;
 use crate::error::{Error, Result};
@@ -291,7 +292,10 @@ impl Live {
         let Some(mut cursor) = guard.again.take() else {
             return Ok(self.commit.wait_changed(guard, &*self.clock, None));
         };
-        let place = guard.state.place(offset).map(|(segment, position)| Place { segment, position });
+        let place = guard.state.place(offset).map(|(segment, position)| match segment {
+            ANY_SEGMENT => Place { segment: self.log.segment_of(offset), position },
+            _ => Place { segment, position },
+        });
         let seeks = guard.seeks;
         drop(guard);
         let found = find(&mut cursor, offset, place);

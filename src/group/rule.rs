@@ -126,6 +126,7 @@ impl State {
         }
         match self.exceptions.at(offset).map(|(_, one)| one.life) {
             Some(life) => Place::of(life, now),
+            None if self.exceptions.waits(offset) => Place::Delayed,
             None if offset < self.head => Place::OnLoan,
             None => Place::Ready,
         }
@@ -137,6 +138,9 @@ impl State {
         let with = self.exceptions.iter().filter(|(_, one)| Place::of(one.life, now) == place);
         let mut rows: Vec<(u64, u64)> = with.map(|(start, one)| (start, one.end)).collect();
         match place {
+            Place::Delayed => {
+                rows.extend(self.exceptions.waiting_within(0, self.head).map(|offset| (offset, offset + 1)));
+            }
             Place::OnLoan => rows.extend(self.fresh_within(self.floor, self.head)),
             Place::Ready if self.head < next => rows.extend(self.done.gaps(self.head, next)),
             Place::Done => {

@@ -128,7 +128,7 @@ impl State {
 
     /// Makes ready what is due: a matter of memory, nothing to record.
     pub(crate) fn ripen(&mut self, now: Now) {
-        self.exceptions.ripen(now.mono);
+        self.exceptions.ripen(now);
     }
 
     pub(crate) fn on_loan(&self) -> u64 {
@@ -252,6 +252,14 @@ impl State {
             }
             alive
         });
+        let plain = entry.failures == 0 && entry.losses == 0 && entry.lease != RAN_OUT && error.is_none();
+        if plain && end == first + 1 && end > self.head {
+            // Met for the first time, and not due yet.
+            for (start, _) in self.enter(first, end, messages) {
+                self.exceptions.wait(start, entry.time, 0, now);
+            }
+            return;
+        }
         self.enter_as(first, end, messages, nack);
     }
 
@@ -340,6 +348,7 @@ impl State {
             return;
         }
         let fresh = self.fresh_within(first, end);
+        self.exceptions.unfold(first, end);
         for (start, mut one) in self.exceptions.take(first, end) {
             to(start, &mut one, false);
             self.exceptions.put(start, one);
@@ -358,7 +367,14 @@ impl State {
         if first >= end {
             return Vec::new();
         }
-        let mut rows = self.exceptions.within(first, end).map(|(start, one)| (start, one.end)).peekable();
+        let mut rows: Vec<(u64, u64)> =
+            self.exceptions.within(first, end).map(|(start, one)| (start, one.end)).collect();
+        let past = rows.len();
+        rows.extend(self.exceptions.waiting_within(first, end).map(|offset| (offset, offset + 1)));
+        if 0 < past && past < rows.len() {
+            rows.sort_unstable();
+        }
+        let mut rows = rows.into_iter().peekable();
         let mut fresh = Vec::new();
         for (mut from, to) in self.done.gaps(first, end) {
             while let Some((start, stop)) = rows.next_if(|&(start, _)| start < to) {
@@ -382,6 +398,7 @@ impl State {
         let mut known = 0;
         if !self.exceptions.is_empty() {
             known = self.exceptions.take(first, end).iter().map(|(start, one)| one.end - start).sum();
+            known += self.exceptions.forget_waiting(first, end);
         }
         let below = end.min(self.head);
         if first < below {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
 use crate::format::entry::{Entry, HELD};
-use crate::format::snapshot::{self, RETRY_STEPS, Reading, Snapshot};
+use crate::format::snapshot::{self, RETRY_STEPS, Reading, Snapshot, Waiting};
 use crate::offset::Offset;
 
 /// The longest wait that is taken over from the wall clock: it may have been years off when a due
@@ -49,6 +49,13 @@ impl State {
                 Exception { end: one.end, life, failures, losses, late, error, place: None },
             );
         }
+        for row in &stored.waiting {
+            let (offset, position) = (row.offset(), u64::from(row.position()) * Waiting::STEP);
+            let free = state.floor <= offset && offset < state.head && state.done.end_of(offset).is_none();
+            if free && state.exceptions.at(offset).is_none() && !state.exceptions.waits(offset) {
+                state.exceptions.wait(offset, row.due(), position, now);
+            }
+        }
         let fresh = state.fresh_within(state.floor, state.head);
         state.out_fresh = fresh.iter().map(|(start, end)| end - start).sum();
         state.set_paused(stored.paused, now);
@@ -83,18 +90,23 @@ impl State {
             late: one.late,
             error: one.error.as_deref().unwrap_or_default().to_owned(),
         };
-        let exceptions = self.exceptions.iter().map(exception).collect();
+        // What has no past and waits is stored in one way, whether or not its time has come meanwhile.
+        let mut waiting = self.exceptions.waiting();
+        waiting.extend(self.exceptions.iter().filter_map(waits));
+        waiting.sort_unstable_by_key(|row| row.offset());
+        let past = self.exceptions.iter().filter(|&row| waits(row).is_none());
+        let exceptions = past.map(exception).collect();
         let unknown = self.unknown.clone();
         let paused = self.paused.map(|pause| pause.until);
-        Snapshot { reading, done: self.done.iter().collect(), exceptions, policy, paused, unknown }
+        Snapshot { reading, done: self.done.iter().collect(), exceptions, waiting, policy, paused, unknown }
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
     /// out now, and `more` new ones, are settled, however that goes. With `texts` each of them may
     /// leave an error text.
     pub(crate) fn snapshot_bound(&self, more: u64, texts: bool) -> u64 {
-        // Five section heads, the reading, the policy, the pause and two lengths.
-        const FIXED: u64 = 5 * 8 + 56 + POLICY + 8 + 2 * 8;
+        // Six section heads, the reading, the policy, the pause and two lengths.
+        const FIXED: u64 = 6 * 8 + 56 + POLICY + 8 + 2 * 8;
         const POLICY: u64 = 23 + 1 + 8 * RETRY_STEPS as u64 + 4 + 1;
         const RANGE: u64 = 16;
         // Offset, end, state (a tag and 20 bytes), counters, late, a length.
@@ -103,7 +115,8 @@ impl State {
         // A loan that ends becomes one exception or splits a row or range: an exception takes more. A
         // late ack splits a row too.
         let ends = loans + self.exceptions.tally().late;
-        let exceptions = (self.exceptions.len() as u64 + ends) * EXCEPTION;
+        // What waits takes less, until its time has come.
+        let exceptions = (self.exceptions.len() as u64 + self.exceptions.waiting_count() + ends) * EXCEPTION;
         // What a later version left in the snapshot is kept, each with a section head.
         let unknown: u64 = self.unknown.iter().map(|(_, bytes)| 8 + bytes.len() as u64).sum();
         let texts = self.exceptions.texts_bound(if texts { loans } else { 0 });
@@ -111,11 +124,24 @@ impl State {
     }
 }
 
-/// Translates a due time to the clock that cannot jump.
+/// Returns a row of the map as what was never lent and waits, if it is no more than that.
+fn waits((offset, one): (u64, &Exception)) -> Option<Waiting> {
+    let Life::Delayed { due, .. } = one.life else { return None };
+    let plain =
+        one.end == offset + 1 && one.failures == 0 && one.losses == 0 && one.late == 0 && one.error.is_none();
+    let position = one.place.and_then(|(_, position)| u32::try_from(position / Waiting::STEP).ok());
+    (plain && due < Offset::LIMIT).then(|| Waiting::new(offset, due, position.unwrap_or(0)))
+}
+
+/// Returns how long it is to a due time, by the clock that cannot jump.
+pub(super) fn wait_of(due: u64, now: Now) -> Duration {
+    Duration::from_millis(due.saturating_sub(now.wall).min(LONGEST_WAIT))
+}
+
+/// Translates a due time to that clock.
 pub(super) fn delayed(due: u64, now: Now) -> Life {
-    let wait = due.saturating_sub(now.wall).min(LONGEST_WAIT);
-    let at = (wait > 0).then(|| now.mono.saturating_add(Duration::from_millis(wait)));
-    Life::Delayed { due, at }
+    let wait = wait_of(due, now);
+    Life::Delayed { due, at: (!wait.is_zero()).then(|| now.mono.saturating_add(wait)) }
 }
 
 /// Translates the end of a loan likewise; a wall clock that went back prolongs none.

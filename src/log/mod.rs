@@ -149,6 +149,13 @@ impl Log {
         self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns the number of the segment in which an offset lies; 0 if there is none.
+    pub(crate) fn segment_of(&self, offset: u64) -> u64 {
+        let set = self.set();
+        let index = set.partition_point(|segment| segment.base <= offset);
+        index.checked_sub(1).and_then(|index| set.get(index)).map_or(0, |segment| segment.number)
+    }
+
     /// Returns the offset behind the last message that may be read.
     pub(crate) fn next(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
