@@ -135,7 +135,7 @@ fn kill_9_at_any_system_call_loses_nothing() {
     sweep(&nth("fdatasync:signal=KILL", 1..=seeds(32)));
     sweep(&nth("fsync:signal=KILL", 1..=8));
     sweep(&nth("fallocate:signal=KILL", 1..=3));
-    sweep(&nth("openat:signal=KILL", 6..=16));
+    sweep(&nth("openat:signal=KILL", 6..=24));
 }
 
 /// The machinery finds what it is for: a push that is answered before its sync. (The process is killed
