@@ -13,6 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::clock::{self, Clock};
+use super::plant::{Plant, planted};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 use super::wake::Wake;
 
@@ -45,22 +46,8 @@ pub(crate) struct Commit<S, W> {
     turns: [Condvar; 2],
     /// For those who wait for something else than the end of a group.
     changed: Condvar,
-    #[cfg(test)]
-    pub(crate) plants: Plants,
-}
-
-/// Bugs put in on purpose, to show that the checks find them.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Plants {
-    /// The number of the next group is read before the one that is led was gathered.
-    pub(crate) group_read_early: bool,
-    /// How many wait is read before the work was done.
-    pub(crate) counts_read_early: bool,
-    /// A leader that panics says nothing.
-    pub(crate) silent_drop: bool,
-    /// Who was woken to lead, and need not, wakes nobody.
-    pub(crate) keeps_the_wakeup: bool,
+    /// For those who wait for the end of a group, and never lead.
+    followed: Condvar,
 }
 
 #[derive(Debug)]
@@ -72,6 +59,8 @@ struct Inner<S, W> {
     gathering: u64,
     /// How many threads wait, by the parity of their group: waking nobody is a system call too.
     waiting: [usize; 2],
+    /// How many threads wait and never lead.
+    followers: usize,
 }
 
 /// The lock on the shared state.
@@ -106,13 +95,12 @@ impl<S, W> Guard<'_, S, W> {
 
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
-        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2] };
+        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2], followers: 0 };
         Self {
             inner: Mutex::new(inner),
             turns: [Condvar::new(), Condvar::new()],
             changed: Condvar::new(),
-            #[cfg(test)]
-            plants: Plants::default(),
+            followed: Condvar::new(),
         }
     }
 
@@ -156,17 +144,35 @@ impl<S, W: Worker<S>> Commit<S, W> {
         }
     }
 
+    /// Follows until `done` has an answer; `None` when `until` has come first. Never leads, so that no
+    /// slow disk holds it beyond that: the caller has seen to it that somebody else will.
+    ///
+    /// Not among those who wait for a turn: one of them is woken to lead.
+    pub(crate) fn follow<'a, R>(
+        &'a self,
+        mut guard: Guard<'a, S, W>,
+        clock: &dyn Clock,
+        until: Duration,
+        mut done: impl FnMut(&mut S) -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            if let Some(answer) = done(&mut guard) {
+                return Some(answer);
+            }
+            if clock.now() >= until {
+                return None;
+            }
+            guard.0.followers += 1;
+            guard = Guard(clock::wait(clock, &self.followed, guard.0, Some(until)));
+            guard.0.followers -= 1;
+        }
+    }
+
     /// Does one group's work with the worker that is there. The caller saw that it is.
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a, S, W>) -> Guard<'a, S, W> {
         let Some(worker) = guard.0.worker.take() else { return guard };
         let patient = worker.is_patient(&guard);
-        let mut lead = Lead {
-            commit: self,
-            worker: Some(worker),
-            group: None,
-            #[cfg(test)]
-            waited: guard.0.waiting,
-        };
+        let mut lead = Lead { commit: self, worker: Some(worker), group: None, waited: guard.0.waiting };
         if patient {
             drop(guard);
             // Threads that were woken together come one after the other: at 16 producers this one
@@ -218,6 +224,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
     /// Wakes everyone, to look again.
     pub(crate) fn wake_all(&self) {
         self.changed.notify_all();
+        self.followed.notify_all();
         for turn in &self.turns {
             turn.notify_all();
         }
@@ -226,8 +233,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
     /// Wakes another one of a group that nobody has led: the wake-up that makes one of them lead may
     /// have come to a thread that has no need to.
     fn pass_on(&self, group: u64) {
-        #[cfg(test)]
-        if self.plants.keeps_the_wakeup {
+        if planted(Plant::WakeupKept) {
             return;
         }
         self.turn(group).notify_one();
@@ -274,8 +280,7 @@ struct Lead<'a, S, W: Worker<S>> {
     commit: &'a Commit<S, W>,
     worker: Option<W>,
     group: Option<(u64, W::Group)>,
-    /// How many waited when it began.
-    #[cfg(test)]
+    /// How many waited when it began: for a bug that a test plants.
     waited: [usize; 2],
 }
 
@@ -309,14 +314,14 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
             (number, group)
         });
         // Read under the lock that gives the worker back: read earlier, the wrong group woke.
-        let next = guard.group();
-        #[cfg(test)]
-        let next = if self.commit.plants.group_read_early { next - 1 } else { next };
+        let next = if planted(Plant::GroupReadEarly) { guard.group() - 1 } else { guard.group() };
         guard.0.worker = Some(worker);
-        let waiting = guard.0.waiting;
-        #[cfg(test)]
-        let waiting = if self.commit.plants.counts_read_early { self.waited } else { waiting };
+        let waiting = if planted(Plant::CountsReadEarly) { self.waited } else { guard.0.waiting };
+        let followed = guard.0.followers > 0 && !planted(Plant::FollowersForgotten);
         drop(guard);
+        if followed {
+            self.commit.followed.notify_all();
+        }
         if let Some((number, _)) = &group
             && waiting[parity(*number)] > 0
         {
@@ -331,8 +336,7 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
 
 impl<S, W: Worker<S>> Drop for Lead<'_, S, W> {
     fn drop(&mut self) {
-        #[cfg(test)]
-        if self.commit.plants.silent_drop && self.worker.is_some() {
+        if planted(Plant::SilentLeader) && self.worker.is_some() {
             self.commit.lock().0.worker = self.worker.take();
             return;
         }

@@ -63,6 +63,14 @@ pub enum Error {
     #[error("the queue is closed")]
     Closed,
 
+    /// The queue was opened by the process that this one was forked from. Here nothing of it works, and
+    /// nothing of it was changed; there it goes on.
+    #[error("the queue in {} was opened before this process was forked; open one here", path.display())]
+    Forked {
+        /// The queue's folder.
+        path: PathBuf,
+    },
+
     /// A write or sync failed in a way after which the file cannot be trusted. What was acknowledged
     /// is safe; what this call wanted to write may be there after the next opening, or not.
     #[error("writing to {} stopped after a failure ({cause}); close the queue and open it again", path.display())]

@@ -172,6 +172,7 @@
 //! - Damage to promised bytes is never delivered, skipped in silence or cut away: it is an
 //!   [`Error::Damaged`] and a line of [`Recovery`].
 //! - No panic, no hang, whatever the disk or the files say.
+//! - A forked child can do nothing with its parent's handles, and breaks nothing: [`Error::Forked`].
 //!
 //! `docs/DURABILITY.md` says what that assumes of the disk, and takes every change apart into steps.
 //!

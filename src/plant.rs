@@ -77,6 +77,16 @@ pub enum Plant {
     NotSuperseded,
     /// Entries go to the new half before `superseded` is synced.
     SupersededUnsynced,
+    /// A leader reads which group is next before it has gathered its own.
+    GroupReadEarly,
+    /// A leader reads how many wait before it has done the work.
+    CountsReadEarly,
+    /// A leader that panics tells nobody.
+    SilentLeader,
+    /// Who was woken to lead, and need not, wakes nobody.
+    WakeupKept,
+    /// A leader wakes those alone who can lead the next group.
+    FollowersForgotten,
     /// An opening goes on in the half that it found.
     #[cfg(any(test, feature = "testing"))]
     SameHalf,

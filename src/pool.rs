@@ -140,6 +140,7 @@ impl PoolBuilder {
         O: Into<Outcome>,
         E: Display,
     {
+        self.consumer.engine().log.check_process()?;
         let state = State { loans: vec![None; self.threads], ..State::default() };
         let shared = Arc::new(Shared {
             consumer: self.consumer,
@@ -186,6 +187,7 @@ impl Pool {
     /// # Errors
     /// What ended the pool before, if anything did.
     pub fn stop(mut self) -> Result<PoolReport> {
+        self.shared.check_process()?;
         self.end();
         self.report()
     }
@@ -195,6 +197,7 @@ impl Pool {
     /// # Errors
     /// What ended it, other than the queue being closed.
     pub fn join(self) -> Result<PoolReport> {
+        self.shared.check_process()?;
         let mut state = self.shared.lock();
         while state.running > 0 {
             state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -214,6 +217,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::join`].
     pub fn join_or_stop(mut self) -> Result<PoolReport> {
+        self.shared.check_process()?;
         let mut state = self.shared.lock();
         while state.running > 0 && !self.shared.stop.load(Ordering::Acquire) {
             state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -262,7 +266,10 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
+        if self.shared.check_process().is_err() {
+            // A fork: they are the parent's, and nobody here may even let go of them.
+            std::mem::forget(std::mem::take(&mut self.threads));
+        } else if !self.threads.is_empty() {
             self.end();
         }
     }
@@ -284,7 +291,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses in a fork, where the threads are not, and a lock may be held for ever.
+    fn check_process(&self) -> Result<()> {
+        self.consumer.engine().log.check_process()
+    }
+
     fn ask_to_stop(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
         self.stop.store(true, Ordering::Release);
         drop(self.lock());
         self.ended.notify_all();

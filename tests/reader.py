@@ -13,6 +13,8 @@ import zlib
 
 PAGE = 4096
 LIMIT = 1 << 48
+SEGMENT = 1 << 35
+COUNT = 1 << 63
 HELD = 0xFFFFFFFF
 
 
@@ -199,7 +201,8 @@ def slot(queue, position, data):
     active = segments[-1]
     sound = (
         active["length"] == 0
-        and all(row["length"] >= PAGE for row in segments[:-1])
+        and all(PAGE <= row["length"] <= SEGMENT for row in segments[:-1])
+        and all(row["number"] < COUNT for row in segments)
         and len({row["number"] for row in segments}) == len(segments)
         and len({row["name"] for row in groups}) == len(groups)
         and all(
@@ -208,11 +211,11 @@ def slot(queue, position, data):
             for key in ("base", "messages_before")
         )
         and mark["segment"] == active["number"]
-        and mark["position"] >= PAGE
+        and PAGE <= mark["position"] <= SEGMENT
         and mark["position"] % 8 == 0
         and active["base"] <= mark["next"] <= LIMIT
         and mark["reserved"] <= LIMIT
-        and active["messages_before"] <= mark["messages"]
+        and active["messages_before"] <= mark["messages"] <= LIMIT
         and all(row["mark"] % 32 == 0 for row in groups)
     )
     if not sound:
@@ -233,7 +236,7 @@ def manifest(root):
                 raise found
             say("slot", place=place, bad=str(found))
             continue
-        if found["sequence"] % 2 != place // 2:
+        if found["sequence"] % 2 != place // 2 or found["sequence"] >= COUNT:
             say("slot", place=place, bad="damaged: in the wrong slot")
             continue
         say("slot", place=place, sequence=found["sequence"])
@@ -403,13 +406,14 @@ def headers(data, salt, capacity, start, expected, reserve):
 
 
 def walk(data, segment, salt, capacity, position, stop, expected, behind, reserve=LIMIT):
-    """in place, up to a position that is known; damage reaches to `behind` at most"""
+    """in place, up to a position that is known; damage reaches to `behind` at most, or, without one,
+    to what lies behind that position"""
     while position < stop:
         head = batch_header(data, salt, position, capacity, expected, reserve)
         if head is None:
             later = next(headers(data, salt, capacity, position, expected, reserve), None)
-            known = later is not None and later["at"] <= stop
-            upto, end = (later["at"], later["base"]) if known else (stop, behind)
+            known = later is not None and (behind is None or later["at"] <= stop)
+            upto, end = (min(later["at"], stop), later["base"]) if known else (stop, behind or expected)
             say("damaged", segment=segment, at=position, upto=upto, offsets=[expected, end])
             position, expected = upto, end
             continue
@@ -427,7 +431,7 @@ def segment(root, queue, row, log, behind):
     if head["queue"] != queue or head["number"] != row["number"] or head["salt"] != row["salt"]:
         raise Bad("foreign", f"{name} is another file")
     salt, capacity = row["salt"], head["capacity"]
-    if len(data) < capacity:
+    if len(data) < capacity or capacity > SEGMENT:
         raise Bad("damaged", f"{name} is shortened")
     if log is None:
         walk(data, row["number"], salt, capacity, PAGE, row["length"], row["base"], behind)
@@ -445,7 +449,7 @@ def segment(root, queue, row, log, behind):
     last = batches[-1] if batches else {"next": mark, "end": following}
     batches += scan(data, salt, capacity, last["next"], last["end"], reserve)
     bound = max([mark] + [head["mark"] for head in batches])
-    expected = walk(data, row["number"], salt, capacity, mark, bound, following, reserve, reserve)
+    expected = walk(data, row["number"], salt, capacity, mark, bound, following, None, reserve)
     position = bound
     for head in take(data, salt, capacity, position, expected, reserve):
         show_batch(data, row["number"], head)

@@ -21,6 +21,7 @@ impl Engine {
     /// # Errors
     /// What kept the queue from being closed cleanly. It is closed all the same.
     pub(crate) fn close(&self) -> Result<()> {
+        self.log.check_process()?;
         let _closing = lock(&self.closing);
         if let Some(outcome) = self.outcome.get() {
             return outcome.clone();

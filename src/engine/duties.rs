@@ -6,7 +6,7 @@
 //! Every duty is a method too, so that a test runs without threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::log::roll;
 use crate::log::writer::{Waiting, Wish};
 use crate::plant::{Plant, planted};
+use crate::storage::Process;
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
@@ -115,13 +116,14 @@ impl Engine {
         drop(self.commit.until(guard, group, &*self.clock, None, taken));
     }
 
-    /// Wakes the committer at once: somebody polls.
-    pub(super) fn hurry(&self) {
+    /// Wakes the committer at once: somebody polls, or has a deadline. Tells whether there is one.
+    pub(super) fn hurry(&self) -> bool {
         let urgent = lock(&self.committer).as_ref().map(|committer| committer.urgent.clone());
-        if let Some(urgent) = urgent {
+        if let Some(urgent) = &urgent {
             urgent.wake();
         }
         self.deferred.wake();
+        urgent.is_some()
     }
 
     /// Starts the committer, if threads are allowed and there is none.
@@ -170,53 +172,76 @@ fn commit_deferred(engine: &Weak<Engine>, deferred: &Bell, urgent: &Bell, stop: 
 }
 
 /// The background thread of this process, while a queue is open.
-static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+static BACKGROUND: Background = Background::new();
 
+/// What a background thread works on. A fork has one of its own: a lock of its parent's may be held
+/// for ever there, and the parent's thread is not there.
 #[derive(Debug)]
 struct Background {
-    queues: Vec<Weak<Engine>>,
-    bell: Arc<Bell>,
+    process: OnceLock<Process>,
+    queues: Mutex<Vec<Weak<Engine>>>,
+    bell: OnceLock<Arc<Bell>>,
+    /// That of the child that was forked.
+    child: OnceLock<Box<Background>>,
+}
+
+impl Background {
+    const fn new() -> Self {
+        Self {
+            process: OnceLock::new(),
+            queues: Mutex::new(Vec::new()),
+            bell: OnceLock::new(),
+            child: OnceLock::new(),
+        }
+    }
+
+    /// Returns that of this process.
+    fn of_this_process() -> &'static Self {
+        let this = Process::this();
+        let mut background = &BACKGROUND;
+        while *background.process.get_or_init(|| this) != this {
+            background = background.child.get_or_init(|| Box::new(Self::new()));
+        }
+        background
+    }
+
+    fn bell(&self) -> &Arc<Bell> {
+        self.bell.get_or_init(|| Arc::new(Bell::default()))
+    }
 }
 
 /// Returns the bell of the background thread.
 pub(super) fn bell() -> Arc<Bell> {
-    let mut background = lock(&BACKGROUND);
-    background
-        .get_or_insert_with(|| Background { queues: Vec::new(), bell: Arc::new(Bell::default()) })
-        .bell
-        .clone()
+    Background::of_this_process().bell().clone()
 }
 
 /// Has the background thread look after a queue, starting it if need be.
 pub(super) fn look_after(engine: &Arc<Engine>) {
-    let bell = bell();
-    let mut background = lock(&BACKGROUND);
-    let Some(there) = background.as_mut() else { return };
-    let running = !there.queues.is_empty();
-    there.queues.push(Arc::downgrade(engine));
+    let background = Background::of_this_process();
+    let mut queues = lock(&background.queues);
+    let running = !queues.is_empty();
+    queues.push(Arc::downgrade(engine));
     if !running {
         let thread = thread::Builder::new().name("backlog-duties".into());
-        let ringing = bell.clone();
         // Without it the next segment is made when it is needed, and idle bytes are synced at close.
-        if thread.spawn(move || run_background(&ringing)).is_err() {
-            there.queues.clear();
+        if thread.spawn(|| run_background(background)).is_err() {
+            queues.clear();
         }
     }
-    drop(background);
-    bell.wake();
+    drop(queues);
+    background.bell().wake();
 }
 
-fn run_background(bell: &Bell) {
+fn run_background(background: &Background) {
     let mut heard = 0;
     loop {
         let queues: Vec<Arc<Engine>> = {
-            let mut background = lock(&BACKGROUND);
-            let Some(there) = background.as_mut() else { return };
-            there.queues.retain(|queue| queue.upgrade().is_some_and(|queue| queue.check_open().is_ok()));
-            if there.queues.is_empty() {
+            let mut queues = lock(&background.queues);
+            queues.retain(|queue| queue.upgrade().is_some_and(|queue| queue.check_open().is_ok()));
+            if queues.is_empty() {
                 return;
             }
-            there.queues.iter().filter_map(Weak::upgrade).collect()
+            queues.iter().filter_map(Weak::upgrade).collect()
         };
         let mut wait = IDLE;
         for queue in &queues {
@@ -226,7 +251,7 @@ fn run_background(bell: &Bell) {
         }
         drop(queues);
         if wait > Duration::ZERO {
-            heard = bell.wait(heard, Some(wait));
+            heard = background.bell().wait(heard, Some(wait));
         }
     }
 }

@@ -49,8 +49,11 @@ impl Engine {
         Err(Error::NoSuchGroup { name: name.to_owned(), existing })
     }
 
-    /// Returns the groups that work, by name.
+    /// Returns the groups that work, by name; none in a fork.
     pub(crate) fn all_groups(&self) -> Vec<Arc<Live>> {
+        if !self.log.is_ours() {
+            return Vec::new();
+        }
         self.groups().open.values().cloned().collect()
     }
 
@@ -125,6 +128,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchGroup`], or when the disk refuses.
     pub(crate) fn remove_group(&self, name: &str) -> Result<()> {
+        self.log.check_process()?;
         let _changing = lock(&self.changing_groups);
         let group = match self.group(name) {
             Ok(group) => Some(group),

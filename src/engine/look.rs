@@ -2,6 +2,7 @@
 //!
 //! Groups are read before the log: no group is ahead of the log then, but by a loss.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::open::leftovers;
@@ -71,7 +72,7 @@ pub(crate) fn verify(
     to: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let mut heads = Vec::new();
+    let mut states = Vec::new();
     for (name, looked) in look_at_groups(storage, clock)? {
         let path = storage.root().join(names::group(&name));
         match looked {
@@ -85,16 +86,18 @@ pub(crate) fn verify(
                     let what = format!("{} bytes of entries were never known durable", looked.torn);
                     findings.push(Finding::new(FindingKind::Torn, path.clone(), what));
                 }
-                heads.push((path, seen(&looked, Now::default()).counts.head));
+                states.push((path, State::recover(&looked.snapshot, &looked.entries, Now::default())));
             }
         }
     }
     findings.extend(unnamed(storage)?);
+    findings.extend(linked(storage)?);
     let verdict = inspect::verify_log(storage, clock, to, &mut findings)?;
-    for (path, head) in heads {
-        if let Some(next) = verdict.as_ref().map(|verdict| verdict.next).filter(|&next| head > next) {
-            let what = format!("the group has come to offset {head}, and the log ends at {next}");
-            findings.push(Finding::new(FindingKind::Lost, path, what).offsets(next, head));
+    for (path, state) in states {
+        let missing = verdict.as_ref().and_then(|verdict| state.missing(verdict.next, verdict.messages));
+        if let Some((next, end)) = missing {
+            let what = format!("the group has come to offset {end}, and the log ends at {next}");
+            findings.push(Finding::new(FindingKind::Lost, path, what).offsets(next, end));
         }
     }
     Ok(findings)
@@ -113,6 +116,37 @@ fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
         found = after;
     }
     Ok(None)
+}
+
+/// Looks for files that have a second name, among those that an opening writes to: it refuses them.
+fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+    let slot = manifest::look(storage)?.slot;
+    let mut written = vec![names::LOCK.to_owned(), names::MANIFEST.to_owned()];
+    written.extend(slot.segments.last().map(|active| names::segment(active.number)));
+    let groups = slot.groups.iter().map(|row| &row.name);
+    written.extend(groups.clone().flat_map(|name| [names::half(name, 0), names::half(name, 1)]));
+    let folders =
+        [String::new(), names::LOG.to_owned()].into_iter().chain(groups.map(|name| names::group(name)));
+    let mut findings = Vec::new();
+    for folder in folders {
+        let entries = match storage.list(&folder) {
+            Ok(entries) => entries,
+            // Removed since the manifest was read, or else found missing by those who look for it.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                findings.push(Finding::of(Error::io("list", storage.root().join(&folder), error))?);
+                continue;
+            }
+        };
+        for entry in entries.into_iter().filter(|entry| entry.linked) {
+            let name = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
+            if written.contains(&name) {
+                let what = "has another name too (a hard link): copy it, and remove one of them";
+                findings.push(Finding::new(FindingKind::Refused, storage.root().join(name), what));
+            }
+        }
+    }
+    Ok(findings)
 }
 
 fn seen(looked: &Looked, now: Now) -> GroupSeen {

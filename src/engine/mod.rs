@@ -85,7 +85,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Nobody is there to hear of a failure; who wants to, calls `Queue::close`.
+        // Nobody is there to hear of a failure; who wants to, calls `Queue::close`. In a fork nothing is
+        // done: the queue is the parent's.
         let _ = self.0.close();
     }
 }
@@ -101,6 +102,7 @@ impl Engine {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.log.check_process()?;
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, SegmentRow};
-use crate::format::{PAGE_POSITION, is_zero, names};
+use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
@@ -242,9 +242,9 @@ pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Lef
     let named: BTreeSet<u64> = found.slot.segments.iter().map(|row| row.number).collect();
     let active = named.last().copied().unwrap_or(0);
     for entry in list(names::LOG)? {
-        let Some(number) = names::parse_segment(&entry.name).filter(|_| entry.kind == Kind::File) else {
-            continue;
-        };
+        // No segment of ours ever had a number from there on: a stranger, left alone.
+        let number = names::parse_segment(&entry.name).filter(|&number| number < COUNT_LIMIT);
+        let Some(number) = number.filter(|_| entry.kind == Kind::File) else { continue };
         left.highest = left.highest.max(number);
         if named.contains(&number) {
             continue;
@@ -343,14 +343,17 @@ fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
         return verdict.next;
     }
     let told = verdict.next.max(slot.reserved);
-    if report.clean {
+    let next = if report.clean {
         slot.next
     } else if report.older_manifest {
         // The newer manifest reserved at most so many offsets beyond the last batch.
         (told + 2 * LAST_RESERVE).min(Offset::LIMIT - 1)
     } else {
         told
-    }
+    };
+    // Where an older log was put back with its manifest, the groups alone know better: a new message
+    // must not be one that they have done.
+    report.lost.iter().fold(next, |next, lost| next.max(lost.offsets.1))
 }
 
 /// Reads the files of all groups; damage refuses that group only.
@@ -403,13 +406,14 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
         }
     }
     report.loans_returned += loans;
-    let head = state.stats().head;
-    if head > verdict.next {
+    // Done or not: an ack too is of a message that was there.
+    let missing = state.missing(verdict.next, verdict.messages);
+    report.lost.extend(missing.map(|offsets| Lost { group: row.name.clone(), offsets }));
+    if state.stats().head > verdict.next {
         state.set_passed(verdict.messages);
     }
     if let Some(entry) = state.lost(verdict.next, now) {
         state.apply(&entry, now);
-        report.lost.push(Lost { group: row.name.clone(), offsets: (verdict.next, head) });
     }
 }
 

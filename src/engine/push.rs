@@ -92,7 +92,7 @@ impl Engine {
         if planted(Plant::AckBeforeMessage) {
             self.sync_groups()?;
         }
-        // Before the acks, which are never to know of a message that the log does not have.
+        // Before the acks: so much as is in our hands, none is to outlive its message.
         self.ask(Wish::Sync { mark: false })?;
         self.sync_groups()
     }
@@ -134,14 +134,25 @@ impl Engine {
 }
 
 impl Pushed {
-    /// Returns the answer when it is there, or `None` when `until` has come first.
+    /// Returns the answer when it is there, or `None` when `until` has come first. Without a committer
+    /// it may lead, and come back later than that.
     pub(crate) fn wait(&self, until: Option<Duration>) -> Option<Result<Offsets>> {
+        if let Err(error) = self.engine.log.check_process() {
+            return Some(Err(error));
+        }
         if let Some(answer) = self.slot.answer() {
             return Some(answer);
         }
         let engine = &self.engine;
-        let guard = engine.commit.lock();
         let slot = &self.slot;
+        // Who has a deadline leaves the sync to the committer: it may take longer.
+        if let Some(until) = until
+            && engine.hurry()
+        {
+            let guard = engine.commit.lock();
+            return engine.commit.follow(guard, &*engine.clock, until, |_| slot.answer());
+        }
+        let guard = engine.commit.lock();
         engine.commit.until(guard, self.group, &*engine.clock, until, |_| slot.answer()).1
     }
 
@@ -151,6 +162,9 @@ impl Pushed {
 
     /// Looks for the answer, and leaves a waker. Never leads: a sync must not block an executor.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Offsets>> {
+        if let Err(error) = self.engine.log.check_process() {
+            return Poll::Ready(Err(error));
+        }
         if let Some(answer) = self.slot.answer() {
             return Poll::Ready(answer);
         }

@@ -23,8 +23,9 @@ pub struct Recovery {
     pub evidence: Option<PathBuf>,
     /// Promised bytes that have gone bad, as far as opening read.
     pub damaged: Vec<Damage>,
-    /// Messages that a group had already come to and that the log does not have any more: proof of
-    /// loss. Expected after a power cut for messages that were pushed `Buffered`.
+    /// Messages that a group had already come to, acked or not, and that the log does not have any
+    /// more: proof of loss. Expected after a power cut for messages that were pushed `Buffered`, which
+    /// are delivered before they are durable. Told until something is pushed.
     pub lost: Vec<Lost>,
     /// Loans that were out when the last process died; they count as losses.
     pub loans_returned: u64,

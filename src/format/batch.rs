@@ -96,6 +96,8 @@ impl BatchHeader {
     /// was to come: its base says so, or all but its base does. Its other fields are hearsay.
     pub(crate) fn remains(bytes: &[u8], salt: u32, position: u64, bases: &Range<u64>) -> Option<Self> {
         let bytes: &[u8; HEADER] = bytes.get(..HEADER)?.try_into().ok()?;
+        // With every offset given none was to come, and none has a place in 48 bits.
+        (bases.start < Offset::LIMIT).then_some(())?;
         let mut first = *bytes;
         LittleEndian::write_u48(&mut first[16..], bases.start);
         let said = Self::fields(bytes);

@@ -25,7 +25,10 @@ use std::collections::BTreeSet;
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::{Malformed, PAGE_POSITION, entry, is_zero, names, section, seeded, u32_at, u64_at};
+use super::{
+    COUNT_LIMIT, MAX_SEGMENT, Malformed, PAGE_POSITION, entry, is_zero, names, section, seeded, u32_at,
+    u64_at,
+};
 use crate::offset::Offset;
 
 const SLOT_HEADER: usize = 16;
@@ -197,19 +200,23 @@ impl Slot {
         let grows = |pair: &[SegmentRow]| {
             pair[0].base <= pair[1].base && pair[0].messages_before <= pair[1].messages_before
         };
+        let lengths = PAGE_POSITION..=MAX_SEGMENT;
         active.length == 0
-            && sealed.iter().all(|row| row.length >= PAGE_POSITION)
+            && self.sequence < COUNT_LIMIT
+            && sealed.iter().all(|row| lengths.contains(&row.length))
+            && self.segments.iter().all(|row| row.number < COUNT_LIMIT)
             && self.segments.windows(2).all(grows)
             && all_differ(self.segments.iter().map(|row| row.number))
             && all_differ(self.groups.iter().map(|row| &row.name))
             && self.groups.iter().all(|row| row.mark.is_multiple_of(entry::SLOT_BYTES))
             && self.log.segment == active.number
-            && self.log.position >= PAGE_POSITION
+            && lengths.contains(&self.log.position)
             && self.log.position.is_multiple_of(super::ALIGNMENT)
             && active.base <= self.log.next
             && self.log.next <= Offset::LIMIT
             && self.log.reserved <= Offset::LIMIT
             && active.messages_before <= self.log.messages
+            && self.log.messages <= Offset::LIMIT
     }
 }
 

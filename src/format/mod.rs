@@ -42,6 +42,12 @@ pub(crate) const PAGE_POSITION: u64 = 4096;
 /// Batches start at multiples of this, and positions are stored in units of it.
 pub(crate) const ALIGNMENT: u64 = 8;
 
+/// Bytes of the longest segment: a batch tells a position in it in 32 bits, by [`ALIGNMENT`].
+pub(crate) const MAX_SEGMENT: u64 = 1 << 35;
+
+/// Sequences and numbers of segments stay below: whoever counts on from one comes to no end.
+pub(crate) const COUNT_LIMIT: u64 = 1 << 63;
+
 /// Tests that flip each bit flip every so many-th under Miri, where a checksum takes very long.
 #[cfg(test)]
 const EVERY: usize = if cfg!(miri) { 499 } else { 1 };

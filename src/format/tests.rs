@@ -233,7 +233,7 @@ fn a_slot_that_does_not_fit_is_not_written() {
 #[test]
 fn a_slot_that_contradicts_itself_is_refused() {
     type Change = fn(&mut Slot);
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 19] = [
         ("no segment", |slot| slot.segments.clear()),
         ("the active one sealed", |slot| slot.segments[1].length = 4096),
         ("a sealed one without length", |slot| slot.segments[0].length = 0),
@@ -246,6 +246,11 @@ fn a_slot_that_contradicts_itself_is_refused() {
         ("a mark between batches", |slot| slot.log.position = 4100),
         ("a next offset below the base", |slot| slot.log.next = 49),
         ("a reserve beyond all offsets", |slot| slot.log.reserved = Offset::LIMIT + 1),
+        ("more messages than offsets", |slot| slot.log.messages = Offset::LIMIT + 1),
+        ("a sequence without end", |slot| slot.sequence = u64::MAX),
+        ("a number without end", |slot| slot.segments[0].number = u64::MAX),
+        ("a sealed one longer than any", |slot| slot.segments[0].length = 1 << 36),
+        ("a mark beyond any segment", |slot| slot.log.position = 1 << 36),
         ("a group twice", |slot| slot.groups[0].name = "mailer".into()),
         ("a group that is a path", |slot| slot.groups[0].name = "../x".into()),
     ];

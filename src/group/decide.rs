@@ -84,14 +84,19 @@ impl State {
         self.deliveries(1)
     }
 
-    /// Lends a message that is ready again; `None` if it is not, or a new holder is needed.
-    pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now) -> Option<Entry> {
-        let (_, one) = self.exceptions.at(offset)?;
-        let ready = match one.life {
+    /// Tells whether a message comes again, now.
+    pub(crate) fn is_ready(&self, offset: u64, now: Now) -> bool {
+        self.exceptions.at(offset).is_some_and(|(_, one)| match one.life {
             Life::Ready => true,
             Life::Delayed { at, .. } => at.is_none_or(|at| at <= now.mono),
             Life::Lent { .. } | Life::Dead { .. } => false,
-        };
+        })
+    }
+
+    /// Lends a message that is ready again; `None` if it is not, or a new holder is needed.
+    pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now) -> Option<Entry> {
+        let ready = self.is_ready(offset, now);
+        let (_, one) = self.exceptions.at(offset)?;
         let delivery = self.deliveries(1).filter(|_| ready)?;
         let entry = Entry { lease, time: stamp(now.wall), delivery, ..Entry::new(Kind::Lent, offset) };
         Some(Entry { failures: one.failures, losses: one.losses, ..entry })
@@ -284,6 +289,15 @@ impl State {
     pub(crate) fn discard(&self, offset: u64, now: Now) -> Option<Entry> {
         let open = self.done_until(offset).is_none();
         open.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Discarded, offset) })
+    }
+
+    /// Returns what of the log is provably gone that ends before `next` with so many messages: the group
+    /// has come to offsets behind it, and to more messages than there are, or has them still to do. (A
+    /// group that was told to start behind the end proves nothing.)
+    pub(crate) fn missing(&self, next: u64, messages: u64) -> Option<(u64, u64)> {
+        let end = self.head.max(self.done.end());
+        let proof = self.passed > messages || self.lost(next, Now::default()).is_some();
+        (end > next && proof).then_some((next, end))
     }
 
     /// Makes done what the log does not have any more: all from `first` to the head.

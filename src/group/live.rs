@@ -182,6 +182,15 @@ impl Live {
         live
     }
 
+    /// Locks, in the process that opened the queue.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub(super) fn enter(&self) -> Result<Locked<'_>> {
+        self.log.check_process()?;
+        Ok(self.commit.lock())
+    }
+
     pub(super) fn now(&self) -> Now {
         Now { mono: self.clock.now(), wall: self.clock.wall() }
     }
@@ -436,7 +445,7 @@ pub(crate) fn draw_holder(storage: &dyn Storage) -> Result<u32> {
 impl Wake for Live {
     fn wake(&self) {
         // Under the lock, so that nobody is between looking and waiting.
-        let guard = self.commit.lock();
+        let Ok(guard) = self.enter() else { return };
         self.commit.wake_changed();
         drop(guard);
     }

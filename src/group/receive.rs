@@ -59,7 +59,7 @@ impl Live {
 
     /// Lends messages, not yet recorded where a crash finds it; those lent before an error stay lent.
     fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
-        let mut guard = self.commit.lock();
+        let mut guard = self.enter()?;
         loop {
             let left = (ask.most - loans.len()).min(MOST);
             if left == 0 || ask.stop.load(Ordering::Acquire) {
@@ -257,6 +257,10 @@ impl Live {
                 // It was there when it was lent: its header has gone bad since.
                 guard = self.with_room(guard, 2 * SLOT_BYTES, 1)?;
                 let now = self.now();
+                if !guard.state.is_ready(offset, now) {
+                    // Making room takes a while: somebody else came here too, and has said so.
+                    return Ok(guard);
+                }
                 let entry = guard.state.damaged(offset, offset + 1, 0, now);
                 self.put(&mut guard, &entry, now)?;
                 let error = self.damage(&damaged);

@@ -31,7 +31,7 @@ impl Live {
     /// # Errors
     /// [`Error::LeaseLost`], or when the group was stopped or poisoned.
     pub(crate) fn ack(&self, loan: Settle) -> Result<()> {
-        let mut guard = self.with_settling_room(self.commit.lock(), SLOT_BYTES)?;
+        let mut guard = self.with_settling_room(self.enter()?, SLOT_BYTES)?;
         let now = self.now();
         let entry = guard.state.ack(loan.offset, loan.delivery)?;
         self.put(&mut guard, &entry, now)?;
@@ -47,7 +47,7 @@ impl Live {
     /// As [`Live::ack`], of the whole.
     pub(crate) fn ack_all(&self, loans: &[Settle]) -> Result<Vec<Result<()>>> {
         let bytes = 2 * SLOT_BYTES * loans.len() as u64;
-        let mut guard = self.with_settling_room(self.commit.lock(), bytes)?;
+        let mut guard = self.with_settling_room(self.enter()?, bytes)?;
         let now = self.now();
         let pairs: Vec<_> = loans.iter().map(|loan| (loan.offset, loan.delivery)).collect();
         let acked = guard.state.ack_many(&pairs);
@@ -69,7 +69,7 @@ impl Live {
     /// # Errors
     /// As [`Live::ack`].
     pub(crate) fn end(&self, loan: Settle, end: End<'_>, wait: bool) -> Result<()> {
-        let mut guard = self.with_settling_room(self.commit.lock(), SLOT_BYTES)?;
+        let mut guard = self.with_settling_room(self.enter()?, SLOT_BYTES)?;
         let now = self.now();
         let text = guard.has_room_for_text();
         let Settle { offset, delivery, place } = loan;
@@ -95,14 +95,15 @@ impl Live {
     /// # Errors
     /// As [`Live::ack`].
     pub(crate) fn bury(&self, loan: Settle, report: Error) -> Result<()> {
-        let mut guard = self.with_settling_room(self.commit.lock(), 2 * SLOT_BYTES)?;
+        let mut guard = self.with_settling_room(self.enter()?, 2 * SLOT_BYTES)?;
         let Settle { offset, delivery, .. } = loan;
         if guard.state.holds(offset, delivery) {
             let now = self.now();
             let entry = guard.state.damaged(offset, offset + 1, 0, now);
             self.put(&mut guard, &entry, now)?;
+            Self::report(&mut guard, report);
         }
-        Self::report(&mut guard, report);
+        // Whose loan is over has nothing to say: whoever got the message meanwhile comes to it too.
         self.settle_down(guard, false)
     }
 }

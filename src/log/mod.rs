@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use crate::error::{Error, Result};
 use crate::format::header::{self, Fields, FileKind};
 use crate::format::manifest::{About, SegmentRow};
-use crate::format::{Malformed, PAGE, PAGE_POSITION, names};
-use crate::storage::{Access, File, Storage, read_up_to};
+use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
+use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
 pub(crate) mod evidence;
@@ -45,6 +45,8 @@ pub(crate) struct Segment {
 pub(crate) struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) queue: u128,
+    /// Who opened it.
+    process: Process,
     set: RwLock<Arc<Vec<Arc<Segment>>>>,
     /// The offset behind the last message that may be read.
     next: AtomicU64,
@@ -97,6 +99,7 @@ impl Log {
         Self {
             storage,
             queue,
+            process: Process::this(),
             set: RwLock::new(Arc::new(set)),
             next: AtomicU64::new(end.next),
             messages: AtomicU64::new(end.messages),
@@ -104,6 +107,22 @@ impl Log {
             listeners: Mutex::new(Vec::new()),
             failure: OnceLock::new(),
         }
+    }
+
+    /// Tells whether this is the process that opened the queue, and no fork of it. Asked before any lock
+    /// is taken: in a fork nobody may be left to give it back.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process.is_this()
+    }
+
+    /// Refuses in a fork of the process that opened the queue.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked { path: self.storage.root().to_path_buf() }) }
     }
 
     /// Asks that `listener` is woken when the end has moved while somebody sleeps.
@@ -216,6 +235,9 @@ pub(crate) fn check(storage: &dyn Storage, queue: u128, row: &SegmentRow, access
             "is another segment: number {number} with salt {:08x}, expected {} with {:08x}",
             header.salt, row.number, row.salt
         )));
+    }
+    if capacity > MAX_SEGMENT {
+        return Err(refused(format!("claims {capacity} bytes, and no segment has more than {MAX_SEGMENT}")));
     }
     let length = file.len().map_err(io)?;
     let least = if row.length == 0 { capacity } else { row.length };

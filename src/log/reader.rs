@@ -164,12 +164,24 @@ impl Cursor {
     pub(crate) fn seek(&mut self, target: u64, hint: Option<Place>) {
         // What lies between the old target and the new one is walked over, unless the hint saves whole
         // segments; what was passed before can only be found again from a segment's start, or a hint.
-        let elsewhere = |current: &Current| hint.is_some_and(|hint| hint.segment > current.segment.number);
+        let elsewhere = |current: &Current| hint.is_some_and(|hint| self.leads_on(hint, current, target));
         if target < self.target || self.current.as_ref().is_none_or(elsewhere) {
             self.current = None;
             self.hint = hint;
         }
         self.target = target;
+    }
+
+    /// Tells whether a hint saves whole segments on the way to a target. It is only a number from a
+    /// file: one that led to where the target is not would be followed again and again.
+    fn leads_on(&self, hint: Place, current: &Current, target: u64) -> bool {
+        if hint.segment <= current.segment.number {
+            return false;
+        }
+        let set = self.log.set();
+        let index = |number: u64| set.iter().position(|segment| segment.number == number);
+        index(hint.segment)
+            .is_some_and(|to| set[to].base <= target && index(current.segment.number) < Some(to))
     }
 
     /// Returns where the cursor is: a batch at or before what it returns next.

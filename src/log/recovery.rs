@@ -95,7 +95,7 @@ pub(crate) fn walk(file: &Arc<dyn File>, start: &Start) -> std::io::Result<Verdi
     walk.good_batches()?;
     walk.raise_bound()?;
     while walk.verdict.position < walk.verdict.bound {
-        walk.pass_damage(start)?;
+        walk.pass_damage()?;
         walk.good_batches()?;
     }
     walk.look_behind()?;
@@ -147,7 +147,7 @@ impl Walk<'_> {
     }
 
     /// Passes one piece of damage below the bound.
-    fn pass_damage(&mut self, start: &Start) -> std::io::Result<()> {
+    fn pass_damage(&mut self) -> std::io::Result<()> {
         let position = self.verdict.position;
         let first = self.verdict.next;
         if let Here::BadBody(header) = self.look()? {
@@ -161,12 +161,12 @@ impl Walk<'_> {
             self.take(&header);
             return Ok(());
         }
-        let next = scan::next_header(self.window, position + crate::format::ALIGNMENT, &self.expected)?
-            .filter(|&(at, _)| at <= self.verdict.bound);
-        // With nothing behind it below the bound, the messages that are gone are all that could
-        // have been there: up to the reserve. No offset of them is given again in any case.
-        let (behind, end) =
-            next.map_or((self.verdict.bound, start.mark.reserved), |(at, header)| (at, header.base));
+        let next = scan::next_header(self.window, position + crate::format::ALIGNMENT, &self.expected)?;
+        // With nothing behind it below the bound, the messages that are gone are all that could have
+        // been there: up to the batch that proves the bound, and never up to a reserve, which of an
+        // older manifest nobody knows.
+        let (behind, end) = next
+            .map_or((self.verdict.bound, first), |(at, header)| (at.min(self.verdict.bound), header.base));
         self.verdict.damages.push(Damage { position, length: behind - position, first, end, header: true });
         self.verdict.position = behind;
         self.verdict.next = end;

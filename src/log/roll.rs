@@ -30,6 +30,11 @@ impl Writer {
         let capacity = next_capacity(self.active.capacity, self.segment_bytes);
         let mut made = self.spare.take(&*storage, self.log.queue, capacity, least, now)?;
         self.sync()?;
+        // It may have been synced long ago, and removed since: what is sealed is never written again,
+        // so that nobody would be told.
+        if let Err(error) = self.active.file.check_name() {
+            return Err(self.poison(error));
+        }
         let row = SegmentRow {
             number: made.number,
             base: self.next,

@@ -188,7 +188,7 @@ impl Queue {
         &self.handle.engine().recovery
     }
 
-    /// Counts messages, by group. Reads nothing from the disk.
+    /// Counts messages, by group. Reads nothing from the disk. In a forked child it tells of nothing.
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::stats(self.handle.engine())
@@ -202,6 +202,7 @@ impl Queue {
     /// When the disk refuses.
     pub fn run_duties(&self) -> Result<()> {
         let engine = self.handle.engine();
+        engine.log.check_process()?;
         engine.lead_for_deferred();
         while engine.run_duties()? == Some(std::time::Duration::ZERO) {}
         Ok(())

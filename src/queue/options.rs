@@ -90,7 +90,7 @@ impl Options {
     /// Sets whether the queue may use threads of its own (default: yes): one for the background work
     /// of all queues of the process, and one for deferred pushes. Without them, call
     /// [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is polled, rather than
-    /// waited for, makes progress there only.
+    /// waited for, makes progress there only, and one that is waited for with a deadline may overrun it.
     #[must_use]
     pub fn threads(mut self, threads: bool) -> Self {
         self.settings.threads = threads;

@@ -34,6 +34,9 @@ pub struct GroupStats {
 }
 
 pub(super) fn stats(engine: &Engine) -> Stats {
+    if !engine.log.is_ours() {
+        return Stats { messages: 0, segments: 0, groups: Vec::new() };
+    }
     Stats {
         messages: engine.log.messages(),
         segments: engine.log.set().len(),
@@ -42,6 +45,10 @@ pub(super) fn stats(engine: &Engine) -> Stats {
 }
 
 pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
+    if !engine.log.is_ours() {
+        let name = group.name.clone();
+        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due: None };
+    }
     let counts = group.look(|state| state.stats());
     let now = engine.clock.now();
     let wall = engine.clock.wall();

@@ -33,6 +33,11 @@ impl Ticket {
 
     /// Blocks until the message is stored or the time is over. The ticket stays good.
     ///
+    /// A slow disk does not hold it: it leaves writing to the committer thread, which makes it some
+    /// microseconds slower than [`Ticket::wait`]. Without threads of the queue's own
+    /// ([`Options::threads`](super::Options::threads)) it writes by itself if nobody else does, and the
+    /// deadline holds only as far as the disk answers in time.
+    ///
     /// # Errors
     /// [`Error::Timeout`] when the time is over: the push goes on. Else as [`Ticket::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Offset> {

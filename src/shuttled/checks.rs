@@ -11,12 +11,12 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 
-use super::commit::Plants;
 use super::slot::Slot;
 use super::wake::{Bell, Wake};
 use super::worker::{Disk, Hand, Job, Line, Trouble, Waiting, add, lead_for_deferred, line, push};
 use crate::error::{Error, Result};
 use crate::offset::Offsets;
+use crate::plant::{Plant, plant};
 
 /// In how many orders each check runs, by each scheduler.
 fn schedules() -> usize {
@@ -29,8 +29,10 @@ fn in_any_order(check: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_pct(check, schedules(), 3);
 }
 
-/// Tells whether some order makes a check fail.
-fn is_found(check: impl Fn() + Send + Sync + Clone + 'static) -> bool {
+/// Tells whether some order makes a check fail that has a bug planted. All threads of a check are run
+/// by the one that calls this: the bug is there for each of them.
+fn is_found(bug: Plant, check: impl Fn() + Send + Sync + Clone + 'static) -> bool {
+    let _planted = plant(bug);
     catch_unwind(AssertUnwindSafe(|| in_any_order(check))).is_err()
 }
 
@@ -78,8 +80,8 @@ fn all_back(threads: Vec<thread::JoinHandle<u64>>) -> u64 {
     threads.into_iter().map(|thread| thread.join().unwrap()).sum()
 }
 
-fn push_from_all_sides(trouble: Trouble, plants: Plants) {
-    let (line, disk) = line(trouble, plants);
+fn push_from_all_sides(trouble: Trouble) {
+    let (line, disk) = line(trouble);
 
     let stored = all_back(pushers(&line, &disk, 3, 2));
 
@@ -97,14 +99,14 @@ fn push_from_all_sides(trouble: Trouble, plants: Plants) {
 
 #[test]
 fn every_push_gets_its_own_answer_and_only_after_the_sync() {
-    in_any_order(|| push_from_all_sides(Trouble::default(), Plants::default()));
+    in_any_order(|| push_from_all_sides(Trouble::default()));
 }
 
 #[test]
 fn a_failed_sync_answers_everybody_and_nothing_is_stored_after_it() {
     for group in 1..4 {
         let trouble = Trouble { sync_fails: Some(group), panics: None };
-        in_any_order(move || push_from_all_sides(trouble, Plants::default()));
+        in_any_order(move || push_from_all_sides(trouble));
     }
 }
 
@@ -112,13 +114,13 @@ fn a_failed_sync_answers_everybody_and_nothing_is_stored_after_it() {
 fn a_leader_that_panics_leaves_a_poisoned_writer_and_everybody_is_answered() {
     for group in 1..3 {
         let trouble = Trouble { sync_fails: None, panics: Some(group) };
-        in_any_order(move || push_from_all_sides(trouble, Plants::default()));
+        in_any_order(move || push_from_all_sides(trouble));
     }
 }
 
 /// Time is over for some while others wait on.
 fn some_stop_waiting() {
-    let (line, disk) = line(Trouble::default(), Plants::default());
+    let (line, disk) = line(Trouble::default());
     let clock = Arc::new(Hand::default());
     let mut threads = pushers(&line, &disk, 2, 1);
     for number in 10..12 {
@@ -146,8 +148,8 @@ fn who_stops_waiting_leaves_nobody_behind() {
 }
 
 /// All wait for the end of one group's work by a word in the shared state, as acks do.
-fn wait_for_a_word(plants: Plants) {
-    let (line, _) = line(Trouble { sync_fails: Some(1), panics: None }, plants);
+fn wait_for_a_word() {
+    let (line, _) = line(Trouble { sync_fails: Some(1), panics: None });
     let threads = (0..4).map(|number| {
         let line = line.clone();
         thread::spawn(move || {
@@ -173,7 +175,7 @@ fn wait_for_a_word(plants: Plants) {
 /// lead, saw the failure, and left without a word. The others waited for ever.
 #[test]
 fn issue_4_who_is_woken_to_lead_and_need_not_wakes_the_next() {
-    in_any_order(|| wait_for_a_word(Plants::default()));
+    in_any_order(wait_for_a_word);
 }
 
 /// What an executor leaves with a ticket.
@@ -212,7 +214,7 @@ struct Committer {
 
 /// Tickets that are polled, and one that nobody waits for, beside pushes that wait.
 fn deferred_beside_pushes() {
-    let (line, disk) = line(Trouble::default(), Plants::default());
+    let (line, disk) = line(Trouble::default());
     let committer = Arc::new(Committer {
         deferred: Bell::default(),
         urgent: Bell::default(),
@@ -262,9 +264,68 @@ fn polled_tickets_are_woken_and_one_that_nobody_waits_for_is_written() {
     in_any_order(deferred_beside_pushes);
 }
 
+/// Threads that wait with a deadline follow, and leave leading to a committer, beside pushes that wait;
+/// with `late` the time of some is over meanwhile.
+fn deadlines_beside_pushes(late: bool) {
+    let (line, disk) = line(Trouble::default());
+    let clock = Arc::new(Hand::default());
+    let committer = Arc::new((Bell::default(), AtomicBool::new(false)));
+    let leads = {
+        let (line, committer) = (line.clone(), committer.clone());
+        thread::spawn(move || {
+            let mut heard = 0;
+            while !committer.1.load(Ordering::Acquire) {
+                heard = committer.0.wait(heard, None);
+                lead_for_deferred(&line, &Hand::default());
+            }
+        })
+    };
+    let mut threads = pushers(&line, &disk, 2, 1);
+    for number in 10..12 {
+        let (line, disk, clock, committer) = (line.clone(), disk.clone(), clock.clone(), committer.clone());
+        threads.push(thread::spawn(move || {
+            let (slot, _) = add(&line, number).unwrap();
+            committer.0.wake();
+            let told = line.follow(line.lock(), &*clock, Duration::from_secs(1), |_| slot.answer());
+            assert!(late || told.is_some(), "nobody's time was over");
+            if let Some(told) = &told {
+                believe(&disk, number, told);
+            }
+            1
+        }));
+    }
+    if late {
+        clock.advance(Duration::from_secs(2), &line);
+    }
+
+    all_back(threads);
+
+    committer.1.store(true, Ordering::Release);
+    committer.0.wake();
+    leads.join().unwrap();
+    // What somebody stopped waiting for is written all the same.
+    lead_for_deferred(&line, &Hand::default());
+    assert_eq!(disk.lock().unwrap().synced.len(), 4);
+}
+
+#[test]
+fn who_waits_with_a_deadline_leads_never_and_is_answered() {
+    in_any_order(|| deadlines_beside_pushes(false));
+}
+
+#[test]
+fn a_deadline_that_is_over_leaves_nobody_behind() {
+    in_any_order(|| deadlines_beside_pushes(true));
+}
+
+#[test]
+fn followers_that_nobody_wakes_are_found() {
+    assert!(is_found(Plant::FollowersForgotten, || deadlines_beside_pushes(false)));
+}
+
 /// As `engine::close`: what waits is written, the rest refused, and the writer is gone.
 fn close_amid_pushes() {
-    let (line, disk) = line(Trouble::default(), Plants::default());
+    let (line, disk) = line(Trouble::default());
     let (slot, _) = add(&line, 100).unwrap();
     let threads = pushers(&line, &disk, 3, 2);
     let last = Arc::new(Slot::default());
@@ -311,29 +372,22 @@ fn a_ring_of_the_bell_is_never_missed() {
 
 #[test]
 fn waking_the_group_that_was_read_too_early_is_found() {
-    let plants = Plants { group_read_early: true, ..Plants::default() };
-
-    assert!(is_found(move || push_from_all_sides(Trouble::default(), plants)));
+    assert!(is_found(Plant::GroupReadEarly, || push_from_all_sides(Trouble::default())));
 }
 
 #[test]
 fn a_leader_that_is_dropped_without_a_word_is_found() {
-    let plants = Plants { silent_drop: true, ..Plants::default() };
     let trouble = Trouble { sync_fails: None, panics: Some(1) };
 
-    assert!(is_found(move || push_from_all_sides(trouble, plants)));
+    assert!(is_found(Plant::SilentLeader, move || push_from_all_sides(trouble)));
 }
 
 #[test]
 fn counts_of_who_waits_that_are_read_too_early_are_found() {
-    let plants = Plants { counts_read_early: true, ..Plants::default() };
-
-    assert!(is_found(move || push_from_all_sides(Trouble::default(), plants)));
+    assert!(is_found(Plant::CountsReadEarly, || push_from_all_sides(Trouble::default())));
 }
 
 #[test]
 fn one_who_is_woken_to_lead_and_tells_nobody_is_found() {
-    let plants = Plants { keeps_the_wakeup: true, ..Plants::default() };
-
-    assert!(is_found(move || wait_for_a_word(plants)));
+    assert!(is_found(Plant::WakeupKept, wait_for_a_word));
 }

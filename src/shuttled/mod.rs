@@ -20,6 +20,8 @@ mod slot;
 mod checks;
 mod worker;
 
+use crate::plant;
+
 /// As `crate::sync`.
 mod sync {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shuttle::sync::Mutex;
 use shuttle::thread;
 
-use super::commit::{Commit, Plants, Worker};
+use super::commit::{Commit, Guard, Worker};
 use super::slot::Slot;
 use super::wake::Wake as _;
 use crate::clock::Clock;
@@ -54,12 +54,10 @@ pub(super) struct Group {
 
 pub(super) type Line = Commit<Waiting, Writer>;
 
-pub(super) fn line(trouble: Trouble, plants: Plants) -> (Arc<Line>, Arc<Mutex<Disk>>) {
+pub(super) fn line(trouble: Trouble) -> (Arc<Line>, Arc<Mutex<Disk>>) {
     let disk = Arc::new(Mutex::new(Disk::default()));
     let writer = Writer { disk: disk.clone(), trouble, groups: 0, poisoned: None };
-    let mut line = Commit::new(Waiting::default(), writer);
-    line.plants = plants;
-    (Arc::new(line), disk)
+    (Arc::new(Commit::new(Waiting::default(), writer)), disk)
 }
 
 fn poisoned(cause: &str) -> Error {
@@ -157,26 +155,27 @@ impl Clock for Hand {
 
 /// Hands a job over, as a push does; the number of its group.
 pub(super) fn add(line: &Line, number: u64) -> Result<(Arc<Slot>, u64)> {
-    let slot = Arc::new(Slot::default());
-    let mut guard = line.lock();
-    if let Some(error) = &guard.stopped {
-        return Err(error.clone());
-    }
-    guard.jobs.push(Job { number, slot: slot.clone() });
+    let (guard, slot) = added(line, number)?;
     Ok((slot, guard.group()))
 }
 
 /// Pushes and waits for the answer, as `engine::ask` does.
 pub(super) fn push(line: &Line, clock: &dyn Clock, number: u64) -> Result<Offsets> {
+    let (guard, slot) = added(line, number)?;
+    let group = guard.group();
+    let (_, answer) = line.until(guard, group, clock, None, |_| slot.answer());
+    answer.expect("without a deadline there is an answer")
+}
+
+/// Hands a job over, and keeps the lock.
+fn added(line: &Line, number: u64) -> Result<(Guard<'_, Waiting, Writer>, Arc<Slot>)> {
     let slot = Arc::new(Slot::default());
     let mut guard = line.lock();
     if let Some(error) = &guard.stopped {
         return Err(error.clone());
     }
     guard.jobs.push(Job { number, slot: slot.clone() });
-    let group = guard.group();
-    let (_, answer) = line.until(guard, group, clock, None, |_| slot.answer());
-    answer.expect("without a deadline there is an answer")
+    Ok((guard, slot))
 }
 
 /// Leads for those who do not, as `engine::duties` does.

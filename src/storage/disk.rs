@@ -2,16 +2,19 @@
 //!
 //! The one place with system calls on files, and with `unsafe` (the one mapping, DESIGN §5). A call
 //! that a signal interrupted is made again, so that no caller has to think of it.
+//!
+//! Every name is looked up from a handle on the queue's folder, part by part and through no link:
+//! whoever moves the folder or puts a link into it leads us nowhere else.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fs2::FileExt as _;
 use memmap2::{Advice, MmapMut, MmapOptions};
@@ -20,7 +23,11 @@ use rustix::io::Errno;
 
 use crate::error::is_lack_of_room;
 
-use super::{Access, Entry, File, Kind, Lock, Mapping, Storage};
+use super::{Access, Entry, File, Kind, Lock, Mapping, Storage, removed};
+
+mod fork;
+
+pub(crate) use fork::Process;
 
 /// Where a mapping may start.
 const PAGE: u64 = 4096;
@@ -29,29 +36,98 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
+    /// The folder itself, from the first time that it was found.
+    folder: OnceLock<OwnedFd>,
 }
 
 impl Disk {
     /// Names a folder; touches nothing.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), folder: OnceLock::new() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-
-    /// Opens a folder for listing and syncing. The root may be a link, as the user says; a folder
-    /// in it may not, since whoever put it there could lead us anywhere.
-    fn open_dir(&self, dir: &str) -> io::Result<OwnedFd> {
-        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if dir.is_empty() {
-            return open_dir(&self.root, flags);
+    /// Returns the folder. It may be a link, as the user says.
+    fn folder(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.folder.get().is_none() {
+            let found = retry(|| Ok(rustix::fs::open(&self.root, FOLDER, Mode::empty())?))?;
+            // Another thread may have been faster: then that one counts.
+            let _ = self.folder.set(found);
         }
-        flags |= OFlags::NOFOLLOW;
-        open_dir(&self.path(dir), flags)
+        self.folder.get().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Calls with the folder that a name lies in, and the last part of the name.
+    fn at<T>(
+        &self,
+        name: &str,
+        call: impl Fn(BorrowedFd<'_>, &str) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let Some((folder, name)) = name.rsplit_once('/') else {
+            let folder = self.folder()?;
+            return retry(|| Ok(call(folder, name)?));
+        };
+        let folder = self.open_dir(folder)?;
+        retry(|| Ok(call(folder.as_fd(), name)?))
+    }
+
+    /// Opens a folder; `""` is the queue's own. None in it may be a link, since whoever put it there
+    /// could lead us anywhere.
+    fn open_dir(&self, dir: &str) -> io::Result<OwnedFd> {
+        let mut folder = retry(|| Ok(rustix::fs::openat(self.folder()?, ".", FOLDER, Mode::empty())?))?;
+        for part in dir.split('/').filter(|part| !part.is_empty()) {
+            let flags = FOLDER | OFlags::NOFOLLOW;
+            folder = match retry(|| Ok(rustix::fs::openat(&folder, part, flags, Mode::empty())?)) {
+                Err(error) if is(&error, Errno::NOTDIR) => {
+                    let what = format!("{part} is no folder, or a link to one, which is not followed");
+                    return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+                }
+                other => other?,
+            };
+            self.is_trusted(retry(|| Ok(rustix::fs::fstat(&folder)?))?.st_uid)?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a regular file that is ours, and nothing else.
+    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<DiskFile> {
+        // Without O_NONBLOCK opening a fifo waits for its other end, for ever.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = match self.at(name, |folder, name| rustix::fs::openat(folder, name, flags, mode)) {
+            Err(error) if is(&error, Errno::LOOP) => return Err(found_instead("a link")),
+            // A socket, or a device that is not there.
+            Err(error) if is(&error, Errno::NXIO) => return Err(found_instead("a socket or device")),
+            other => fs::File::from(other?),
+        };
+        let about = retry(|| file.metadata())?;
+        let kind = about.file_type();
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
+            return Err(found_instead(if kind.is_fifo() { "a fifo" } else { "a device" }));
+        }
+        self.is_trusted(about.uid())?;
+        if flags.contains(OFlags::RDWR) && about.nlink() > 1 {
+            // A backup made of links would change with what we write, and a second queue with us.
+            return Err(refused("it has another name too (a hard link): copy it, and remove one of them"));
+        }
+        Ok(DiskFile { file, is_counted: about.nlink() > 0 })
+    }
+
+    /// Refuses what belongs neither to us nor to whom the folder belongs: its owner may change it
+    /// whenever he wants.
+    fn is_trusted(&self, owner: u32) -> io::Result<()> {
+        let ours = rustix::process::geteuid().as_raw();
+        if owner == ours || owner == retry(|| Ok(rustix::fs::fstat(self.folder()?)?))?.st_uid {
+            return Ok(());
+        }
+        Err(refused("it belongs to another user than the folder: see who put it there"))
     }
 }
+
+/// How folders are opened.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Storage for Disk {
     fn root(&self) -> &Path {
@@ -91,8 +167,7 @@ impl Storage for Disk {
             if level > 0 && retry(|| fs::metadata(folder))?.dev() != device {
                 break;
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match open_dir(folder, flags) {
+            match retry(|| Ok(rustix::fs::open(folder, FOLDER, Mode::empty())?)) {
                 Ok(folder) => retry(|| Ok(rustix::fs::fsync(&folder)?))?,
                 // Whoever may not read a folder further up did not make it.
                 Err(error) if level > 0 && error.kind() == io::ErrorKind::PermissionDenied => break,
@@ -103,11 +178,11 @@ impl Storage for Disk {
     }
 
     fn make_dir(&self, dir: &str) -> io::Result<()> {
-        retry(|| DirBuilder::new().mode(0o700).create(self.path(dir)))
+        self.at(dir, |folder, name| rustix::fs::mkdirat(folder, name, Mode::RWXU))
     }
 
     fn remove_dir(&self, dir: &str) -> io::Result<()> {
-        retry(|| fs::remove_dir(self.path(dir)))
+        self.at(dir, |folder, name| rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -135,6 +210,7 @@ impl Storage for Disk {
                 name: OsStr::from_bytes(name.to_bytes()).to_string_lossy().into_owned(),
                 kind,
                 len: u64::try_from(len).unwrap_or(0),
+                linked: kind == Kind::File && stat.st_nlink > 1,
             });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -147,46 +223,47 @@ impl Storage for Disk {
     }
 
     fn create_new(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        Ok(Arc::new(DiskFile { file: open_file(&self.path(name), &mut options, 0)? }))
+        Ok(Arc::new(self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let path = self.path(name);
-        let mut options = OpenOptions::new();
-        options.read(true).write(access == Access::Write);
-        if access == Access::Write {
-            let file = open_file(&path, &mut options, 0)?;
-            return Ok(Arc::new(DiskFile { file }));
-        }
-        let file = match open_file(&path, &mut options, flag(OFlags::NOATIME)) {
-            // Only the owner of a file may leave its times alone.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_file(&path, &mut options, 0)?
-            }
-            other => other?,
+        let opened = match access {
+            Access::Write => self.open_file(name, OFlags::RDWR),
+            Access::Read => match self.open_file(name, OFlags::RDONLY | OFlags::NOATIME) {
+                // Only the owner of a file may leave its times alone.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.open_file(name, OFlags::RDONLY)
+                }
+                other => other,
+            },
         };
-        Ok(Arc::new(DiskFile { file }))
+        Ok(Arc::new(opened?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        retry(|| fs::rename(self.path(from), self.path(to)))
+        self.at(from, |source, from| {
+            // Both lie in one folder: what is renamed is the next version of what had the name.
+            rustix::fs::renameat(source, from, source, to.rsplit_once('/').map_or(to, |(_, to)| to))
+        })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        retry(|| fs::remove_file(self.path(name)))
+        self.at(name, |folder, name| rustix::fs::unlinkat(folder, name, AtFlags::empty()))
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
-        let mut options = OpenOptions::new();
         // Never truncated: the text in it is the holder's until the lock is ours.
-        options.read(true).write(true).create(true).truncate(false);
-        let file = open_file(&self.path(name), &mut options, 0)?;
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?.file;
         match retry(|| file.try_lock_exclusive()) {
-            Ok(()) => Ok(Some(Box::new(DiskLock { file }))),
+            Ok(()) => {}
+            Err(error) if is_contended(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let folder = fs::File::from(self.open_dir("")?);
+        match retry(|| folder.try_lock_exclusive()) {
             Err(error) if is_contended(&error) => Ok(None),
-            Err(error) => Err(error),
+            // Some file systems lock no folders: the file has to do.
+            Ok(()) | Err(_) => Ok(Some(Box::new(DiskLock { folder, file }))),
         }
     }
 
@@ -205,6 +282,8 @@ impl Storage for Disk {
 #[derive(Debug)]
 struct DiskFile {
     file: fs::File,
+    /// The file system counts the names of files.
+    is_counted: bool,
 }
 
 impl DiskFile {
@@ -228,7 +307,15 @@ impl File for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        retry(|| self.file.sync_data())
+        retry(|| self.file.sync_data())?;
+        self.check_name()
+    }
+
+    fn check_name(&self) -> io::Result<()> {
+        if self.is_counted && retry(|| self.file.metadata())?.nlink() == 0 {
+            return Err(removed());
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -304,8 +391,13 @@ impl Mapping for DiskMapping {
 
 /// The lock's file. Closed on drop, never unlocked: a forked child shares the lock, and would lose
 /// it with the parent's unlock. Never unlinked: two processes could lock two files of one name.
+/// Somebody may do that all the same, to be rid of what he takes for stale: so the folder is locked
+/// too.
 #[derive(Debug)]
 struct DiskLock {
+    /// Closed first: who has got hold of the file's lock finds this one free.
+    #[expect(dead_code, reason = "held, not used")]
+    folder: fs::File,
     file: fs::File,
 }
 
@@ -314,10 +406,6 @@ impl Lock for DiskLock {
         retry(|| self.file.set_len(0))?;
         self.file.write_all_at(text.as_bytes(), 0)
     }
-}
-
-fn open_dir(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    retry(|| Ok(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 /// Names the network file system of a magic number, as `statfs(2)` lists them.
@@ -335,34 +423,12 @@ fn network_of(magic: impl Into<i64>) -> Option<&'static str> {
     }
 }
 
-/// Opens a regular file, and nothing else.
-fn open_file(path: &Path, options: &mut OpenOptions, more: i32) -> io::Result<fs::File> {
-    // Without O_NONBLOCK opening a fifo waits for its other end, for ever.
-    options.mode(0o600).custom_flags(flag(OFlags::NOFOLLOW | OFlags::NONBLOCK) | more);
-    let file = match retry(|| options.open(path)) {
-        Err(error) if is(&error, Errno::LOOP) => return Err(refused("a link")),
-        // A socket, or a device that is not there.
-        Err(error) if is(&error, Errno::NXIO) => return Err(refused("a socket or device")),
-        other => other?,
-    };
-    let kind = retry(|| file.metadata())?.file_type();
-    if kind.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !kind.is_file() {
-        let what = if kind.is_fifo() { "a fifo" } else { "a device" };
-        return Err(refused(what));
-    }
-    Ok(file)
+fn found_instead(what: &str) -> io::Error {
+    refused(&format!("found {what} where a regular file was expected"))
 }
 
-fn refused(what: &str) -> io::Error {
-    let text = format!("found {what} where a regular file was expected: not opened");
-    io::Error::new(io::ErrorKind::InvalidInput, text)
-}
-
-fn flag(flags: OFlags) -> i32 {
-    flags.bits().cast_signed()
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{why}; not opened"))
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {

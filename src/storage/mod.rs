@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) mod disk;
+pub(crate) use disk::Process;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) kind: Kind,
     /// Bytes, of a file; else 0.
     pub(crate) len: u64,
+    /// A file that has another name, too: it is not opened for writing.
+    pub(crate) linked: bool,
 }
 
 /// A folder on some disk.
@@ -86,17 +89,19 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// link too.
     fn create_new(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Opens a file; `NotFound`. Never follows a link in the last place.
+    /// Opens a file; `NotFound`. Never follows a link, in no place of the name. For writing, a file
+    /// that has a second name is refused.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
 
-    /// Gives a file another name, in place of what had it.
+    /// Gives a file another name in the same folder, in place of what had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file; `NotFound`. Handles that are open go on working.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Takes the lock of that name, making its file if needed, without waiting. `None`: another
-    /// handle, here or in another process, holds it.
+    /// handle, here or in another process, holds it, though its file may have been removed meanwhile.
+    /// Two locks in one folder exclude each other, whatever their names.
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
 
     /// Returns 64 random bits.
@@ -111,9 +116,13 @@ pub(crate) trait File: Debug + Send + Sync {
     /// Writes at a position; may be short. Beyond the end the file grows, with zeros between.
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize>;
 
-    /// Makes content and length durable. **After an error it is never called again on the queue's
-    /// behalf**: a second call may say "ok" for bytes that are gone.
+    /// Makes content and length durable; an error where the file has no name any more, since
+    /// somebody removed it: its content ends with its last handle. **After an error it is never called
+    /// again on the queue's behalf**: a second call may say "ok" for bytes that are gone.
     fn sync(&self) -> io::Result<()>;
+
+    /// Fails where the file has no name any more, as [`File::sync`] does; asks nothing of the device.
+    fn check_name(&self) -> io::Result<()>;
 
     /// Returns the length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -186,4 +195,9 @@ pub(crate) fn write_all_at(file: &dyn File, mut bytes: &[u8], mut position: u64)
         }
     }
     Ok(())
+}
+
+/// Says that a file was removed by somebody else while it was open.
+fn removed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was open")
 }

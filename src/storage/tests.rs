@@ -35,11 +35,13 @@ macro_rules! on_both_disks {
 
 on_both_disks![
     a_lock_excludes_until_it_is_dropped,
+    a_lock_whose_file_was_removed_excludes_all_the_same,
     a_folder_with_something_in_it_is_not_removed,
     a_mapped_store_is_read_back_before_and_after_a_sync,
     a_name_that_is_missing_is_not_found,
     a_name_that_is_taken_is_not_made_again,
     a_read_beyond_the_end_is_short,
+    a_removed_file_cannot_be_made_durable,
     a_removed_file_lives_on_in_its_handles,
     a_rename_replaces_what_had_the_name,
     a_range_that_ends_behind_the_file_is_not_mapped,
@@ -83,6 +85,16 @@ fn a_lock_excludes_until_it_is_dropped(disk: &dyn Storage) {
 
     assert!(held.is_some());
     assert!(second.is_none());
+    drop(held);
+    assert!(disk.lock("LOCK").unwrap().is_some());
+}
+
+fn a_lock_whose_file_was_removed_excludes_all_the_same(disk: &dyn Storage) {
+    let held = disk.lock("LOCK").unwrap().unwrap();
+    disk.remove("LOCK").unwrap();
+
+    assert!(disk.lock("LOCK").unwrap().is_none());
+
     drop(held);
     assert!(disk.lock("LOCK").unwrap().is_some());
 }
@@ -202,6 +214,19 @@ fn a_removed_file_lives_on_in_its_handles(disk: &dyn Storage) {
     assert_eq!(content(disk, "a"), b"new");
 }
 
+fn a_removed_file_cannot_be_made_durable(disk: &dyn Storage) {
+    let (removed, replaced) = (file_of(disk, "a", b"old"), file_of(disk, "b", b"old"));
+    let renamed = file_of(disk, "c", b"new");
+    removed.sync().unwrap();
+
+    disk.remove("a").unwrap();
+    disk.rename("c", "b").unwrap();
+
+    assert_eq!(kind(removed.sync()), ErrorKind::NotFound);
+    assert_eq!(kind(replaced.sync()), ErrorKind::NotFound);
+    renamed.sync().unwrap();
+}
+
 fn a_rename_replaces_what_had_the_name(disk: &dyn Storage) {
     file_of(disk, "MANIFEST", b"old");
     file_of(disk, "MANIFEST.tmp", b"new");
@@ -270,7 +295,7 @@ fn listing_is_sorted_and_tells_kinds_and_lengths(disk: &dyn Storage) {
 
     let entries = disk.list("groups").unwrap();
 
-    let entry = |name: &str, kind, len| Entry { name: name.to_owned(), kind, len };
+    let entry = |name: &str, kind, len| Entry { name: name.to_owned(), kind, len, linked: false };
     let expected = [entry("a", Kind::File, 1), entry("b", Kind::File, 2), entry("mailer", Kind::Folder, 0)];
     assert_eq!(entries, expected);
 }
@@ -322,6 +347,59 @@ fn a_link_is_listed_and_never_followed() {
     assert_eq!(kind(disk.create_new("link")), ErrorKind::AlreadyExists);
     assert_eq!(kind(disk.list("link-to-folder")), ErrorKind::NotADirectory);
     assert_eq!(kind(disk.sync_dir("link-to-folder")), ErrorKind::NotADirectory);
+}
+
+#[test]
+fn no_part_of_a_name_is_a_link() {
+    let (home, disk) = real();
+    let elsewhere = tempfile::tempdir().unwrap();
+    disk.make_dir("groups").unwrap();
+    symlink(elsewhere.path(), home.path().join("log")).unwrap();
+    symlink(elsewhere.path(), home.path().join("groups/g")).unwrap();
+    std::fs::write(elsewhere.path().join("a"), b"x").unwrap();
+
+    for folder in ["log", "groups/g"] {
+        let name = format!("{folder}/a");
+        assert_eq!(kind(disk.open(&name, Access::Read)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.open(&name, Access::Write)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.create_new(&format!("{folder}/b"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.make_dir(&format!("{folder}/b"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.rename(&name, &format!("{folder}/b"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.remove(&name)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.remove_dir(folder)), ErrorKind::NotADirectory);
+    }
+
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_with_a_second_name_is_read_and_not_written() {
+    let (home, disk) = real();
+    file_of(&disk, "a", b"x");
+    std::fs::hard_link(home.path().join("a"), home.path().join("b")).unwrap();
+
+    assert_eq!(content(&disk, "b"), b"x");
+    assert!(disk.list("").unwrap().iter().all(|entry| entry.linked));
+    assert_eq!(kind(disk.open("b", Access::Write)), ErrorKind::InvalidInput);
+    assert_eq!(kind(disk.lock("b")), ErrorKind::InvalidInput);
+    std::fs::remove_file(home.path().join("a")).unwrap();
+    disk.open("b", Access::Write).unwrap();
+}
+
+#[test]
+fn a_folder_that_was_moved_is_the_same_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = Disk::new(&home.path().join("jobs"));
+    disk.make_root().unwrap();
+    let file = file_of(&disk, "a", b"x");
+
+    std::fs::rename(home.path().join("jobs"), home.path().join("moved")).unwrap();
+    std::fs::create_dir(home.path().join("jobs")).unwrap();
+
+    file.sync().unwrap();
+    file_of(&disk, "b", b"y");
+    assert_eq!(std::fs::read(home.path().join("moved/b")).unwrap(), b"y");
+    assert_eq!(std::fs::read_dir(home.path().join("jobs")).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What a hostile reader tried on an open queue: races, loans over bad bytes, full disks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::{Future as _, IntoFuture as _};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use backlog::testing::{ManualClock, SimDisk};
+use backlog::testing::{Aim, Call, ManualClock, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Options};
 
 use crate::dice::{Dice, times};
@@ -337,36 +337,46 @@ fn issue_3_a_read_error_on_a_second_look_leaves_no_loan_behind() {
     }
 }
 
-/// A ticket that is polled while a slow sync is under way, which has not taken it along: it is
-/// written as soon as that sync ends, though nobody waits for it in a thread.
+/// Two receivers came to the same damage, one while the other made room for saying so: both were told,
+/// though it is one.
 #[test]
-fn issue_3_a_polled_ticket_is_not_forgotten_behind_a_slow_sync() {
-    struct Woken(std::sync::mpsc::Sender<()>);
-    impl std::task::Wake for Woken {
-        fn wake(self: std::sync::Arc<Self>) {
-            let _ = self.0.send(());
-        }
-    }
+fn issue_4_two_receivers_are_told_once_of_the_same_damage() {
+    let _watched = watch::over("two receivers at one damage");
     let disk = SimDisk::new(1);
-    let queue = Options::new("jobs").sim_disk(&disk).open().unwrap();
-    queue.push("opened").unwrap();
-    let (slow, begun) = std::sync::mpsc::channel();
-    let slow = std::sync::Mutex::new(Some(slow));
-    disk.before_syncs(Some(std::sync::Arc::new(move || {
-        if let Some(slow) = slow.lock().unwrap().take() {
-            slow.send(()).unwrap();
-            // The slow device that this is about: no race is hidden by it.
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    })));
-    std::thread::scope(|scope| {
-        scope.spawn(|| queue.push("slow").unwrap());
-        begun.recv().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
-        let waker = std::sync::Arc::new(Woken(tell)).into();
-        let mut ticket = std::pin::pin!(queue.push_deferred("polled").unwrap().into_future());
-        let polled = ticket.as_mut().poll(&mut std::task::Context::from_waker(&waker));
-        assert!(polled.is_pending());
-        told.recv_timeout(Duration::from_millis(500)).expect("the ticket is forgotten");
+    let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+    queue.push("again").unwrap();
+    let consumer = queue.consumer().unwrap();
+    consumer.recv().unwrap().release().unwrap();
+    let segment = "log/000000001.seg";
+    disk.flip(segment, 4096 * 8 + 3);
+    let stall = |call: Call, name: &str| {
+        let (begins, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let hook = move || {
+            let _ = begins.send(());
+            let _ = gone.lock().unwrap().recv();
+        };
+        disk.before(Aim::at(call, name), Arc::new(hook));
+        (begun, go)
+    };
+    let (reads, read_on) = stall(Call::Read, segment);
+    let (switches, switch_on) = stall(Call::Sync, "groups/");
+
+    let told = std::thread::scope(|scope| {
+        let one = scope.spawn(|| consumer.try_recv().map(|job| job.is_some()));
+        reads.recv().unwrap();
+        // So many loans have no room: this one switches halves, while the first one reads.
+        let many = scope.spawn(|| consumer.recv_batch(1000, Duration::ZERO).map(|jobs| !jobs.is_empty()));
+        switches.recv().unwrap();
+        drop(read_on);
+        // Turns for the first one, which needs the room too, and waits for the other.
+        (0..1000).for_each(|_| std::thread::yield_now());
+        drop(switch_on);
+        [one.join().unwrap(), many.join().unwrap(), consumer.try_recv().map(|job| job.is_some())]
     });
+
+    let damages = told.iter().filter(|told| matches!(told, Err(Error::Damaged { .. }))).count();
+    assert_eq!(damages, 1, "{told:?}");
+    assert_eq!(queue.stats().groups[0].dead, 1);
 }

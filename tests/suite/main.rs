@@ -42,6 +42,8 @@ mod dice;
 mod evidence;
 /// The programs in `examples`, killed and run again.
 mod examples;
+/// Handles in a forked child.
+mod forked;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
 /// What the fuzzers in `fuzz` do with their bytes.
@@ -54,10 +56,15 @@ mod harness;
 mod kill;
 /// What must, may and must not be there: the model.
 mod ledger;
+/// What the log lost, and others know of.
+mod lost;
 /// 34 faults at ten points each.
 mod matrix;
 /// A batch at a wrong place, a length without its checksum.
 mod misplaced;
+/// Numbers that nobody ever wrote, under good checksums.
+#[expect(clippy::cast_possible_truncation, reason = "places in small files")]
+mod numbers;
 /// Planted bugs, which the crash tests find.
 mod plants;
 /// Random steps, reopening, kills and power cuts among them.
@@ -74,6 +81,8 @@ mod sequences;
 mod step;
 /// Several threads at once on a queue that ends, or fails, at any moment.
 mod threads;
+/// Tickets, with a slow disk behind them.
+mod tickets;
 /// The architecture, as rules that are checked.
 mod tidy;
 /// A call that never returns ends the run, and says where it was.

@@ -33,7 +33,7 @@ pub(crate) struct Run {
     setup: Setup,
     trouble: Trouble,
     pub(crate) disk: SimDisk,
-    clock: ManualClock,
+    pub(crate) clock: ManualClock,
     queue: Option<Queue>,
     held: BTreeMap<&'static str, VecDeque<(usize, Delivery)>>,
     pub(crate) ledger: Ledger,

@@ -55,6 +55,7 @@ impl Storage for SimDisk {
                 name: name.to_owned(),
                 kind: file.map_or(Kind::Folder, |_| Kind::File),
                 len: file.map_or(0, |content| content.len()),
+                linked: false,
             }
         });
         Ok(entries.collect())
@@ -102,13 +103,14 @@ impl Storage for SimDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => state.create(name)?,
             other => other?,
         };
-        if !state.locks.insert(id) {
+        let (folder, _) = state.names.place(name)?;
+        if !state.locks.insert(folder) {
             return Ok(None);
         }
         state.hold(id);
         drop(state);
         let file = SimFile::new(&self.shared, id, Access::Write);
-        Ok(Some(Box::new(SimLock { file })))
+        Ok(Some(Box::new(SimLock { file, folder })))
     }
 
     fn random(&self) -> io::Result<u64> {
@@ -185,6 +187,10 @@ impl File for SimFile {
         self.shared.call(Call::Sync, Target::File(self.id)).sync(self.id)
     }
 
+    fn check_name(&self) -> io::Result<()> {
+        self.shared.lock().check_name(self.id)
+    }
+
     fn len(&self) -> io::Result<u64> {
         let mut state = self.shared.call(Call::Len, Target::File(self.id));
         state.ask(Call::Len, Target::File(self.id))?;
@@ -254,6 +260,7 @@ impl Mapping for SimMapping {
 #[derive(Debug)]
 struct SimLock {
     file: SimFile,
+    folder: Id,
 }
 
 impl Lock for SimLock {
@@ -270,6 +277,6 @@ impl Lock for SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.file.shared.lock().locks.remove(&self.file.id);
+        self.file.shared.lock().locks.remove(&self.folder);
     }
 }

@@ -196,6 +196,12 @@ impl Names {
         visible
     }
 
+    /// Tells whether programs can find a file by a name: one in a folder, that is, for none is
+    /// removed with something in it.
+    pub(super) fn has(&self, file: Id) -> bool {
+        self.folders.values().any(|folder| folder.now.values().any(|&id| id == file))
+    }
+
     /// Returns the paths of all files, sorted.
     pub(super) fn files(&self) -> Vec<String> {
         let mut files = Vec::new();

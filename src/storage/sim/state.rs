@@ -34,6 +34,7 @@ pub(super) struct State {
     handles: BTreeMap<Id, usize>,
     /// Files that failed in the middle of a write: the next one finds no room.
     full_next: BTreeSet<Id>,
+    /// Folders in which a lock is held.
     pub(super) locks: BTreeSet<Id>,
     next_id: Id,
     pub(super) dice: Dice,
@@ -283,7 +284,11 @@ impl State {
             return Err(full());
         }
         self.content_mut(id).sync();
-        Ok(())
+        self.check_name(id)
+    }
+
+    pub(super) fn check_name(&self, id: Id) -> io::Result<()> {
+        if self.names.has(id) { Ok(()) } else { Err(crate::storage::removed()) }
     }
 
     pub(super) fn allocate(&mut self, id: Id, len: u64) -> io::Result<()> {

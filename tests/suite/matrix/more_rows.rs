@@ -1,7 +1,7 @@
 //! Rows 12 to 34: damage, and a hostile surrounding.
 
-use super::table::{Cell, Point, Row, rows};
-use super::{damage, errors, files, power};
+use super::table::rows;
+use super::{clocks, damage, errors, files, folder, power, removed, stall};
 
 rows! {
     all:
@@ -11,6 +11,14 @@ rows! {
         Ack => ("K" power::a_killed_process);
         Switch => (never "a switch writes and syncs by calls");
         Copy => (never "by design: segments are never mapped");
+    ]
+
+    13 a_device_that_stalls_holds_up_only_who_needs_it "the device stalls" [
+        Append Batch Sync Roll => ("waits; others Timeout" stall::a_stall);
+        Ack Switch => ("waits; pushes and other groups go on" stall::a_stall);
+        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Open => ("waits; others Locked" stall::a_stall);
+        Inspect => ("waits; the owner goes on" stall::a_stall);
     ]
 
     14 a_device_that_lies_is_found_out_where_there_is_proof "the device lies: sync says ok, data lost" [
@@ -115,10 +123,32 @@ rows! {
         Copy => (later 6 "nothing is rewritten yet");
     ]
 
+    27 a_queue_has_one_owner_at_a_time "second process; stale lock file; use after fork" [
+        Append Batch Sync Roll Ack Switch Copy Delete => (never "who has the queue is decided at the opening");
+        Open => ("O (Locked); =" folder::a_second_process);
+        Inspect => ("=" folder::a_second_process);
+    ]
+
     28 a_network_file_system_is_refused_unless_allowed "network file system" [
         Append Batch Sync Roll Ack Switch Copy Delete => (never "what file system it is is looked at when the queue is opened");
         Open => ("O" files::a_network_file_system);
         Inspect => ("=" files::a_network_file_system);
+    ]
+
+    29 clocks_that_jump_decide_nothing_but_when "clock jumps by years" [
+        Append Batch Sync Roll Ack Switch => ("=" clocks::a_jump);
+        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Open => ("=" clocks::a_jump);
+        Inspect => ("=" clocks::a_jump);
+    ]
+
+    30 nothing_leads_out_of_the_folder "symlink, hard link, `..`, foreign owner in the folder" [
+        Append Batch Sync Ack => (never "no name is looked up there");
+        Roll => ("E" folder::strangers);
+        Switch => (never "by design: both halves are open since the opening, and a switch looks no name up");
+        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Open => ("O" folder::strangers);
+        Inspect => ("report" folder::strangers);
     ]
 
     31 hostile_numbers_are_refused_or_named "hostile file: lengths, counts, offsets, overflow" [
@@ -135,36 +165,18 @@ rows! {
         Inspect => ("report" files::a_newer_version);
     ]
 
+    33 nothing_is_promised_of_a_removed_file "folder or file removed under a running process" [
+        Append Batch Sync => ("X" removed::removed);
+        Roll => ("X, E" removed::removed);
+        Ack Switch => ("Q" removed::removed);
+        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Open => ("O" removed::removed);
+        Inspect => ("report" removed::removed);
+    ]
+
     34 used_up_offsets_are_refused "sequence or offset space exhausted" [
         Sync Ack Switch Copy Delete Inspect => (never "no offset is given there");
         Append Batch Roll => ("E" files::used_up_offsets);
         Open => ("=" files::used_up_offsets);
-    ]
-}
-
-/// Faults that nobody has written a scenario for yet: no test bears their name.
-pub(crate) fn unwritten() -> Vec<Row> {
-    use Point::*;
-    let row = |number, fault, never: &[(Point, &'static str)], later: &[Point]| {
-        let cell = |point| match never.iter().find(|(at, _)| *at == point) {
-            Some(&(_, why)) => Cell::Never(why),
-            None if later.contains(&point) => Cell::Later(6, "nothing is rewritten or freed yet"),
-            None => Cell::Missing,
-        };
-        let points = [Append, Batch, Sync, Roll, Ack, Switch, Copy, Delete, Open, Inspect];
-        Row { number, fault, test: "none yet", cells: points.map(|point| (point, cell(point))).to_vec() }
-    };
-    let later = [Copy, Delete];
-    let decided = "who has the queue is decided at the opening";
-    let opened = [Append, Batch, Sync, Roll, Ack, Switch, Copy, Delete].map(|point| (point, decided));
-    let nameless = "no name is looked up there";
-    let held = "by design: both halves are open since the opening, and a switch looks no name up";
-    let unnamed = [(Append, nameless), (Batch, nameless), (Sync, nameless), (Ack, nameless), (Switch, held)];
-    vec![
-        row(13, "the device stalls", &[], &later),
-        row(27, "second process; stale lock file; use after fork", &opened, &[]),
-        row(29, "clock jumps by years", &[], &later),
-        row(30, "symlink, hard link, `..`, foreign owner in the folder", &unnamed, &later),
-        row(33, "folder or file removed under a running process", &[], &later),
     ]
 }
