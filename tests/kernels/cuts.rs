@@ -26,7 +26,8 @@ struct Recorded {
 
 /// Records a workload. It runs in a child: a mapped page whose first write waits for the journal holds
 /// the memory map of its process, and the recorder, which the journal waits for, may need that of its
-/// own. In one process the two can wait for each other for ever; on a busy machine they did.
+/// own. In one process the two can wait for each other for ever: once, on a busy machine, all stood still
+/// for ten minutes, `ps` too, until every request to the device failed. That is taken to be why.
 fn record(kind: Kind, more: &str) -> Recorded {
     let home = home();
     let recorder = Recorder::new(kind, home.path());
