@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use backlog::{Consumer, Error, GroupOptions, Queue, Start};
+use serde::{Deserialize, Serialize};
 
 /// A cut behind everything.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// A push, as far as anybody was told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Sent {
     batch: usize,
     began: u64,
@@ -28,7 +29,7 @@ struct Sent {
 }
 
 /// An ack.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ack {
     began: u64,
     answered: bool,
@@ -36,7 +37,7 @@ struct Ack {
     doubt: bool,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Reader {
     made: Option<u64>,
     removing: Option<u64>,
@@ -46,7 +47,7 @@ struct Reader {
 }
 
 /// What a queue was told, and what it answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     sent: BTreeMap<usize, Sent>,
     batches: usize,

@@ -41,6 +41,8 @@ pub(crate) struct Record {
     /// Which of them fail.
     failing: Range<usize>,
     pub(crate) failed: usize,
+    /// Where a child reads how long the record is.
+    told: Option<File>,
 }
 
 impl Record {
@@ -66,6 +68,7 @@ impl Record {
         }
         put(&mut self.now, at, bytes);
         self.events.push(Event::Write { at, bytes: bytes.to_vec() });
+        self.tell();
         true
     }
 
@@ -75,6 +78,7 @@ impl Record {
             return false;
         }
         self.events.push(Event::Flush);
+        self.tell();
         true
     }
 
@@ -89,6 +93,7 @@ impl Record {
     pub(crate) fn begin(&mut self) {
         self.before.clone_from(&self.now);
         self.events.clear();
+        self.tell();
         self.asked = 0;
         self.failed = 0;
     }
@@ -96,6 +101,13 @@ impl Record {
     /// From now on, these writes and flushes fail, counted from here.
     pub(crate) fn fail(&mut self, which: Range<usize>) {
         self.failing = self.asked + which.start..self.asked.saturating_add(which.end);
+    }
+
+    /// Tells a child how long the record is, before the event is answered.
+    fn tell(&self) {
+        if let Some(file) = &self.told {
+            file.write_all_at(&self.position().to_le_bytes(), 0).unwrap();
+        }
     }
 
     /// Where the record stands.
@@ -179,6 +191,13 @@ pub(crate) fn store(content: &Content, size: u64, path: &Path) -> io::Result<()>
     Ok(())
 }
 
+/// Reads what [`Recorder::tell`] writes.
+pub(crate) fn told_position(file: &File) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
 /// A recorded device: a file on FUSE, a loop device above it.
 pub(crate) struct Recorder {
     pub(crate) record: Arc<Mutex<Record>>,
@@ -214,6 +233,15 @@ impl Recorder {
 
     pub(crate) fn position(&self) -> u64 {
         self.record().position()
+    }
+
+    /// From now on, a child finds the position in a file ([`told_position`]).
+    pub(crate) fn tell(&self) -> PathBuf {
+        let path = self.home.join("position");
+        let mut record = self.record();
+        record.told = Some(File::create(&path).unwrap());
+        record.tell();
+        path
     }
 
     /// Mounts the file system.

@@ -9,6 +9,7 @@ use backlog::{Consumer, Durability, GroupOptions, Options, Queue};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::child::{Said, kind, told};
+use crate::cuts;
 use crate::ledger::{number, payload};
 use crate::workload::STRICT;
 
@@ -25,6 +26,7 @@ fn child() {
         "file-size" => file_size(&folder, more.parse().unwrap()),
         "descriptors" => descriptors(&folder, more.parse().unwrap()),
         "opening" => opening(&folder),
+        "recorded" => cuts::recorded(&folder, &more),
         role => panic!("no role {role}"),
     }
 }

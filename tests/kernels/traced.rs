@@ -107,8 +107,8 @@ fn a_call_that_fails_is_answered_and_nothing_of_it_is_there() {
     sweep(&nth("pwrite64:error=EIO", 1..=seeds(32)));
     sweep(&nth("pwrite64:error=ENOSPC", 1..=seeds(32)));
     sweep(&nth("fallocate:error=ENOSPC", 1..=4));
-    // The first five are the program's own start.
-    sweep(&nth("openat:error=EMFILE", 6..=22));
+    // The first five may be the program's own start; a birth makes some 57.
+    sweep(&nth("openat:error=EMFILE", 6..=60));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn kill_9_at_any_system_call_loses_nothing() {
     sweep(&nth("fdatasync:signal=KILL", 1..=seeds(32)));
     sweep(&nth("fsync:signal=KILL", 1..=8));
     sweep(&nth("fallocate:signal=KILL", 1..=3));
-    sweep(&nth("openat:signal=KILL", 6..=16));
+    sweep(&nth("openat:signal=KILL", 6..=60));
 }
 
 /// The machinery finds what it is for: a push that is answered before its sync. (The process is killed

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dice::{Dice, times};
 use crate::fuzzed::{FORGED, MIRRORED, TARGETS, deflate};
+use crate::watch;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -28,6 +29,7 @@ fn replay(place: &str, target: &str) -> usize {
     let files = files(&root().join(place).join(target));
     for file in &files {
         let bytes = fs::read(file).unwrap();
+        let _watched = watch::over(format!("BACKLOG_INPUT={target}:{}", file.display()));
         let run = std::panic::catch_unwind(|| body(&bytes));
         assert!(run.is_ok(), "BACKLOG_INPUT={target}:{}", file.display());
     }
