@@ -171,8 +171,9 @@ impl Engine {
         match from {
             From::Beginning => Ok(at(first, before)),
             From::End => {
-                let (next, messages) = (self.log.next(), self.log.messages());
-                Ok(at(next, messages))
+                // Counted, for what is pushed between two looks must not count as passed.
+                let next = self.log.next();
+                Ok(at(next, self.messages_before(next)?.min(self.log.messages())))
             }
             // Not where nothing is yet: what comes there would be taken for done, or not be met.
             From::Offset(offset) => {

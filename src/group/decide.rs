@@ -42,7 +42,8 @@ impl State {
     /// that is ready, is waited for: nothing is lent until it can be.
     pub(crate) fn next(&self, now: Now, drain: bool) -> Next {
         if let Some(pause) = self.paused(now) {
-            return Next::Nothing { until: pause.at };
+            // Loans run out all the same, and somebody may wait for the last of them.
+            return Next::Nothing { until: pause.at.into_iter().chain(self.next_timer(now)).min() };
         }
         if self.exceptions.is_empty() {
             return Next::Fresh;
@@ -62,9 +63,10 @@ impl State {
         }
     }
 
-    /// Tells whether a message waits to be handed out alone.
-    pub(crate) fn has_lonely(&self) -> bool {
-        self.exceptions.has_lonely()
+    /// Tells whether something cannot be lent before a loan ends: a message that is to be handed out
+    /// alone, or all the others while it is out.
+    pub(crate) fn waits_for_loans(&self) -> bool {
+        self.exceptions.has_lonely() || self.held().alone > 0
     }
 
     /// Returns when next a message becomes due or a loan ends; `None` if no time changes anything.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::state::{Now, State};
+use super::state::{Counts, Now, State};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::commit::{Commit, Guard};
@@ -311,7 +311,7 @@ impl Live {
         self.mark()
     }
 
-    /// Makes sure that the next loans have numbers: when a holder's are used up, another one begins,
+    /// Makes sure that the next loans have numbers, and room as [`Live::with_room`] says: when a holder's are used up, another one begins,
     /// and is in a synced snapshot before its first loan.
     pub(super) fn with_numbers<'a>(
         &'a self,
@@ -320,18 +320,22 @@ impl Live {
         loans: u64,
     ) -> Result<Locked<'a>> {
         let storage = &self.log.storage;
-        while guard.state.deliveries(loans).is_none() {
-            let holder = draw_holder(&**storage)?;
-            if !guard.state.names_holder(holder) {
-                guard.state.begin_holder(holder);
-                guard.unsaved_holder = true;
+        loop {
+            // Switching lets go of the lock: others take room and numbers then, or all loans away.
+            guard = self.with_room(guard, bytes, loans)?;
+            while guard.state.deliveries(loans).is_none() {
+                let holder = draw_holder(&**storage)?;
+                if !guard.state.names_holder(holder) {
+                    guard.state.begin_holder(holder);
+                    guard.unsaved_holder = true;
+                }
             }
-        }
-        if guard.unsaved_holder {
+            if !guard.unsaved_holder {
+                return Ok(guard);
+            }
             let need = bytes + guard.kept(loans);
             guard = self.switch(guard, need)?;
         }
-        Ok(guard)
     }
 
     /// Tells the next receiver of damage.
@@ -391,6 +395,13 @@ impl Live {
         }
         self.settle_down(guard, true)?;
         self.mark()
+    }
+
+    /// Counts messages as they are by now, and tells when next a message is due or a loan ends.
+    pub(crate) fn count(&self, now: Now) -> (Counts, Option<Duration>) {
+        let mut guard = self.commit.lock();
+        guard.state.ripen(now);
+        (guard.state.stats(), guard.state.next_timer(now))
     }
 
     /// Returns what the state counts.

@@ -7,28 +7,39 @@
 use super::live::{Live, Locked};
 use super::receive;
 use super::rule::{Dead, Place};
-use super::state::{Counts, Now};
+use super::state::Counts;
 use crate::error::{Error, Result};
-use crate::format::entry::{Entry, MAX_SLOTS, SLOT_BYTES};
+use crate::format::entry::{Entry, SLOT_BYTES};
 use crate::format::snapshot::Policy;
 use crate::log::reader::Cursor;
 
 /// How many entries are appended between two looks at the room there is.
 const AT_ONCE: usize = 256;
+/// What changes one message of a row splits the row: two exceptions more, or one and a range.
+const SPLIT: u64 = 2;
 
 impl Live {
     /// Makes dead letters ready again, with their counters at zero; returns how many there were. With
     /// no offsets: all that have not gone bad.
     pub(crate) fn revive(&self, offsets: Option<&[u64]>) -> Result<u64> {
-        let guard = self.enter()?;
-        let now = self.now();
-        let entries = match offsets {
-            None => guard.state.revive_all(now),
-            Some(offsets) => offsets.iter().filter_map(|&offset| guard.state.revive(offset, now)).collect(),
-        };
-        let before = guard.state.stats().dead;
-        let guard = self.record(guard, &entries, now)?;
-        let revived = before - guard.state.stats().dead;
+        let mut guard = self.enter()?;
+        let mut revived = 0;
+        for &offset in offsets.unwrap_or_default() {
+            guard = self.with_room_for(guard, 1, SPLIT)?;
+            let entry = guard.state.revive(offset, self.now());
+            revived += u64::from(entry.is_some());
+            self.record(&mut guard, entry.as_slice())?;
+        }
+        let mut next = offsets.is_none().then_some(0);
+        while let Some(from) = next {
+            let count = guard.state.revive_all(from, AT_ONCE, self.now()).len();
+            guard = self.with_room_for(guard, count, 0)?;
+            let entries = guard.state.revive_all(from, count, self.now());
+            let before = guard.state.stats().dead;
+            self.record(&mut guard, &entries)?;
+            revived += before - guard.state.stats().dead;
+            next = entries.last().map(|last| last.offset + 1);
+        }
         self.keep(guard)?;
         Ok(revived)
     }
@@ -39,19 +50,17 @@ impl Live {
         let mut cursor = Cursor::new(self.log.clone());
         let mut guard = self.enter()?;
         let mut discarded = 0;
-        let now = self.now();
         for &offset in offsets {
+            guard = self.with_room_for(guard, 1, SPLIT)?;
             // What was met is a message; ahead of the head there are gaps, which count as none.
-            if offset >= guard.state.stats().head {
+            let mut there = offset < guard.state.stats().head;
+            if !there {
                 drop(guard);
-                let there = receive::is_there(&mut cursor, offset)?;
-                guard = self.enter()?;
-                if !there {
-                    continue;
-                }
+                there = receive::is_there(&mut cursor, offset)?;
+                guard = self.with_room_for(self.enter()?, 1, SPLIT)?;
             }
-            if let Some(entry) = guard.state.discard(offset, now) {
-                guard = self.record(guard, &[entry], now)?;
+            if there && let Some(entry) = guard.state.discard(offset, self.now()) {
+                self.record(&mut guard, &[entry])?;
                 discarded += 1;
             }
         }
@@ -61,24 +70,24 @@ impl Live {
 
     /// Makes all below `end` done, of which `messages` lie before it in the log.
     pub(crate) fn purge(&self, end: u64, messages: u64) -> Result<u64> {
-        let guard = self.enter()?;
-        let now = self.now();
-        let before = open_messages(&guard.state.stats());
-        let ahead = messages.saturating_sub(guard.state.stats().passed);
-        let entry = guard.state.purge(end, ahead, now);
-        let guard = self.record(guard, entry.as_slice(), now)?;
-        let after = open_messages(&guard.state.stats());
+        let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
+        let before = guard.state.stats();
+        let ahead = messages.saturating_sub(before.passed);
+        let entry = guard.state.purge(end, ahead, self.now());
+        self.record(&mut guard, entry.as_slice())?;
+        let after = guard.state.stats();
         self.keep(guard)?;
-        Ok(before + ahead - after)
+        // Those discarded ahead of the head were done already.
+        let done = before.ahead - after.ahead;
+        Ok((open_messages(&before) + ahead).saturating_sub(open_messages(&after) + done))
     }
 
     /// Goes on reading at an offset with so many messages before it. All loans are lost, and what
     /// the group knew of single messages is forgotten.
     pub(crate) fn seek(&self, offset: u64, messages: u64) -> Result<()> {
-        let guard = self.enter()?;
-        let now = self.now();
-        let entry = guard.state.seek(offset, messages, now);
-        let mut guard = self.record(guard, &[entry], now)?;
+        let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
+        let entry = guard.state.seek(offset, messages, self.now());
+        self.record(&mut guard, &[entry])?;
         guard.seeks += 1;
         guard.stash = None;
         guard.fetched = None;
@@ -112,11 +121,24 @@ impl Live {
 
     /// Gives every loan back, uncounted; returns how many there were.
     pub(crate) fn release_all(&self) -> Result<u64> {
-        let guard = self.enter()?;
-        let now = self.now();
-        let loans = guard.state.on_loan();
-        let entries = guard.state.release_all(now);
-        let guard = self.record(guard, &entries, now)?;
+        let mut guard = self.enter()?;
+        let mut loans = 0;
+        loop {
+            let count = guard.state.release_timed(AT_ONCE).len();
+            let last = count < AT_ONCE;
+            guard = self.with_room_for(guard, count + 1, 0)?;
+            let timed = guard.state.release_timed(count);
+            let before = guard.state.on_loan();
+            self.record(&mut guard, &timed)?;
+            if last {
+                let held = guard.state.close_release(self.now());
+                self.record(&mut guard, &held)?;
+            }
+            loans += before - guard.state.on_loan();
+            if last {
+                break;
+            }
+        }
         self.keep(guard)?;
         Ok(loans)
     }
@@ -138,17 +160,21 @@ impl Live {
         self.look(|state| state.rows(place, next, now))
     }
 
-    /// Appends and applies entries.
-    fn record<'a>(&'a self, mut guard: Locked<'a>, entries: &[Entry], now: Now) -> Result<Locked<'a>> {
-        for some in entries.chunks(AT_ONCE) {
-            let slots: usize = some.iter().map(Entry::slots).sum();
-            debug_assert!(slots <= some.len() * MAX_SLOTS);
-            guard = self.with_room(guard, (slots as u64 + 1) * SLOT_BYTES, 0)?;
-            for entry in some {
-                self.put(&mut guard, entry, now)?;
-            }
-        }
-        Ok(guard)
+    /// Returns once so many entries fit, and what the state grows by beside that: so much as settling
+    /// `grows` loans would make it grow.
+    ///
+    /// To be called before something is decided: on its way it lets go of the lock, and what was
+    /// decided before would not hold any more. A seek would not fence the loans that were made
+    /// meanwhile.
+    fn with_room_for<'a>(&'a self, guard: Locked<'a>, entries: usize, grows: u64) -> Result<Locked<'a>> {
+        // A range takes two slots, and an own mark comes in front.
+        self.with_room(guard, (2 * entries as u64 + 1) * SLOT_BYTES, grows)
+    }
+
+    /// Appends and applies entries, for which there is room.
+    fn record(&self, guard: &mut Locked<'_>, entries: &[Entry]) -> Result<()> {
+        let now = self.now();
+        entries.iter().try_for_each(|entry| self.put(guard, entry, now))
     }
 
     /// Makes what was recorded durable, and wakes those whom it concerns.

@@ -75,6 +75,11 @@ impl Ranges {
         gaps
     }
 
+    /// Counts what is in the set at or behind `from`, where no range reaches across it.
+    pub(crate) fn beyond(&self, from: u64) -> u64 {
+        self.map.range(from..).map(|(start, end)| end - start).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }

@@ -80,7 +80,6 @@ impl Live {
                 return Err(report);
             }
             let seen = self.log.next();
-            guard = self.with_room(guard, 2 * SLOT_BYTES, left as u64)?;
             guard = self.with_numbers(guard, 2 * SLOT_BYTES, left as u64)?;
             let now = self.now();
             let ended = guard.state.run_out(MOST_ENDED, now);

@@ -42,8 +42,8 @@ impl Place {
 }
 
 impl State {
-    /// Gives back, uncounted, every loan there is: those of this opening, and the timed ones.
-    pub(crate) fn release_all(&self, now: Now) -> Vec<Entry> {
+    /// Gives back, uncounted, the loans with a time limit, at most `limit` rows of them.
+    pub(crate) fn release_timed(&self, limit: usize) -> Vec<Entry> {
         let timed = self.exceptions.iter().filter_map(|(start, one)| match one.life {
             Life::Lent { delivery, lease, .. } if lease != HELD => {
                 let more = more_of(start, one.end, one.end - start);
@@ -51,7 +51,7 @@ impl State {
             }
             _ => None,
         });
-        timed.chain(self.close_release(now)).collect()
+        timed.take(limit).collect()
     }
 
     /// Makes a dead letter ready again, with its counters at zero; `None` if it is none.
@@ -61,9 +61,10 @@ impl State {
         dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
     }
 
-    /// Makes all dead letters ready again that have not gone bad, with their counters at zero.
-    pub(crate) fn revive_all(&self, now: Now) -> Vec<Entry> {
-        let dead = self.exceptions.iter().filter(|(_, one)| match one.life {
+    /// Makes the dead letters from an offset on ready again that have not gone bad, with their counters
+    /// at zero; at most `limit` rows of them.
+    pub(crate) fn revive_all(&self, from: u64, limit: usize, now: Now) -> Vec<Entry> {
+        let dead = self.exceptions.within(from, self.head).filter(|(_, one)| match one.life {
             Life::Dead { reason, .. } => reason != reason::DAMAGED,
             _ => false,
         });
@@ -71,7 +72,7 @@ impl State {
             let more = more_of(start, one.end, one.end - start);
             Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Revived, start) }
         };
-        dead.map(revived).collect()
+        dead.map(revived).take(limit).collect()
     }
 
     /// Lists the dead letters, in offset order.

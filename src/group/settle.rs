@@ -37,8 +37,9 @@ impl Live {
         let mut guard = self.with_settling_room(self.enter()?, SLOT_BYTES)?;
         let now = self.now();
         let entry = guard.state.ack(loan.offset, loan.delivery)?;
+        let wakes = guard.watchers > 0 || (guard.sleepers > 0 && guard.state.waits_for_loans());
         self.put(&mut guard, &entry, now)?;
-        if guard.watchers > 0 || (guard.sleepers > 0 && guard.state.has_lonely()) {
+        if wakes {
             self.commit.wake_changed();
         }
         self.settle_down(guard, self.synced && !planted(Plant::AckBeforeSync))
@@ -105,6 +106,10 @@ impl Live {
             return Ok(());
         }
         self.put(&mut guard, &entry, now)?;
+        if guard.sleepers > 0 {
+            // Who sleeps until it ends sleeps too long if it ends earlier.
+            self.commit.wake_changed();
+        }
         self.settle_down(guard, self.synced)
     }
 
@@ -156,6 +161,10 @@ impl Live {
             let entry = guard.state.damaged(offset, offset + 1, 0, now);
             self.put(&mut guard, &entry, now)?;
             Self::report(&mut guard, report);
+            if guard.sleepers > 0 {
+                // One loan less.
+                self.commit.wake_changed();
+            }
         }
         // Whose loan is over has nothing to say: whoever got the message meanwhile comes to it too.
         self.settle_down(guard, false)

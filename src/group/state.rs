@@ -33,8 +33,17 @@ pub(crate) struct Counts {
     /// Ready, and lent before or delayed until now.
     pub(crate) ready_again: u64,
     pub(crate) delayed: u64,
+    /// Discarded ahead of the head, so not yet passed.
+    pub(crate) ahead: u64,
     /// Of a damaged stretch, all its offsets: nobody knows which of them were messages.
     pub(crate) dead: u64,
+}
+
+impl Counts {
+    /// Counts those that can be lent now, of a log with so many.
+    pub(crate) fn ready(&self, messages: u64) -> u64 {
+        messages.saturating_sub(self.passed).saturating_sub(self.ahead) + self.ready_again
+    }
 }
 
 /// The state of a group.
@@ -144,6 +153,7 @@ impl State {
             on_loan: self.on_loan(),
             ready_again: tally.ready,
             delayed: tally.delayed,
+            ahead: self.done.beyond(self.head),
             dead: tally.dead,
         }
     }

@@ -6,7 +6,7 @@ use super::decide::Next;
 use super::policy::DEFAULT_POLICY;
 use super::state::{Counts, Now, State};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, reason};
-use crate::format::snapshot::{Policy, Snapshot};
+use crate::format::snapshot::{Policy, Snapshot, UNTIL_RESUMED};
 use crate::offset::Offset;
 
 pub(super) const START: Now = Now { mono: Duration::from_secs(100), wall: 1_700_000_000_000 };
@@ -372,4 +372,16 @@ fn sections_of_a_later_version_are_kept_and_have_room() {
 
     assert_eq!(state.to_snapshot(), stored);
     assert!(stored.encode().len() as u64 <= state.snapshot_bound(0, true));
+}
+
+/// A group that is paused said that no time changes anything: who waits for its last loan to run out,
+/// as a pool does that works until all is done, waited for ever.
+#[test]
+fn issue_5_who_waits_at_a_paused_group_is_woken_when_a_loan_runs_out() {
+    let mut state = new();
+    lend(&mut state, 0, 1, 50, START);
+
+    state.set_paused(Some(UNTIL_RESUMED), START);
+
+    assert_eq!(state.next(START, false), Next::Nothing { until: Some(after(50).mono) });
 }

@@ -38,6 +38,8 @@ pub(crate) struct Work {
     /// The position behind the last entry, for the next own mark.
     position: u64,
     switch: Option<Switch>,
+    /// The snapshot is the first to name the newest holder.
+    saves_holder: bool,
     /// The half before the switch: it goes on if there is no room for another.
     track: Option<Track>,
     refused: Option<Error>,
@@ -64,6 +66,8 @@ impl Worker<Shared> for Writer {
             let snapshot = shared.state.to_snapshot();
             work.switch = Some(Switch { snapshot, need, want: shared.room.max(need) });
             work.track = shared.track.take();
+            // One that begins from here on is not in it.
+            work.saves_holder = std::mem::take(&mut shared.unsaved_holder);
             return work;
         }
         if let Some(track) = &mut shared.track {
@@ -110,13 +114,13 @@ impl Worker<Shared> for Writer {
                 shared.written = work.upto;
                 shared.synced = work.upto;
                 shared.mark_due = None;
-                shared.unsaved_holder = false;
                 shared.room = (shared.room * 2).min(MOST_ROOM);
                 shared.least_bytes = self.halves.least_bytes();
                 shared.generation = self.halves.generation();
                 // The new half is durable, and has no entry yet.
                 shared.durable = work.track.as_ref().map_or(0, Track::position);
             }
+            shared.unsaved_holder |= work.saves_holder && refused.is_some();
             shared.switch_refused = refused;
             shared.track = work.track.take();
             return;

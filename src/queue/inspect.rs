@@ -66,7 +66,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
         match group {
             Ok(look::GroupSeen { counts, next_due, paused }) => groups.push(GroupStats {
                 name,
-                ready: seen.messages.saturating_sub(counts.passed) + counts.ready_again,
+                ready: counts.ready(seen.messages),
                 delayed: counts.delayed,
                 on_loan: counts.on_loan,
                 dead: counts.dead,

@@ -29,7 +29,8 @@ pub struct GroupStats {
     pub on_loan: u64,
     /// Messages that were given up.
     pub dead: u64,
-    /// When the next delayed message is due, in milliseconds since 1970.
+    /// When the next delayed message is due, or the next loan with a time limit ends, in milliseconds
+    /// since 1970.
     pub next_due: Option<u64>,
     /// Nothing is lent for now.
     pub paused: bool,
@@ -51,16 +52,15 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
         let name = group.name.clone();
         return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due: None, paused: false };
     }
-    let counts = group.look(|state| state.stats());
     let now = engine.clock.now();
     let wall = engine.clock.wall();
     let now_both = crate::group::state::Now { mono: now, wall };
-    let due = group.look(|state| state.next_timer(now_both));
+    let (counts, due) = group.count(now_both);
     let millis = |due: std::time::Duration| u64::try_from(due.saturating_sub(now).as_millis()).unwrap_or(0);
     GroupStats {
         name: group.name.clone(),
         // Read after the counts: a message pushed meanwhile is ready, none is counted twice.
-        ready: engine.log.messages().saturating_sub(counts.passed) + counts.ready_again,
+        ready: counts.ready(engine.log.messages()),
         delayed: counts.delayed,
         on_loan: counts.on_loan,
         dead: counts.dead,

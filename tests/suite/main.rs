@@ -20,6 +20,8 @@ mod behaviour_push;
 mod behaviour_settle;
 /// Delays, schedules, ends.
 mod behaviour_time;
+/// What a second hostile reader tried on a group.
+mod broken_group;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
