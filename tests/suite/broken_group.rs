@@ -66,7 +66,7 @@ fn a_group_not_yet_written(round: u64) -> (SimDisk, Queue, Group) {
 /// loans that were made meanwhile were not fenced, and two loans of one message could both be acked.
 #[test]
 fn issue_5_a_seek_fences_the_loans_that_are_made_while_it_makes_room() {
-    for round in 0..40 {
+    for round in 0..100 {
         let _watched = watch::over(format!("a seek beside a switch, round {round}"));
         let (disk, queue, group) = a_group_not_yet_written(round);
 
@@ -90,7 +90,7 @@ fn issue_5_a_seek_fences_the_loans_that_are_made_while_it_makes_room() {
 /// number beyond all reason.
 #[test]
 fn issue_5_a_purge_counts_what_it_ends_and_not_what_is_lent_meanwhile() {
-    for round in 0..40 {
+    for round in 0..100 {
         let _watched = watch::over(format!("a purge beside a switch, round {round}"));
         let (disk, queue, group) = a_group_not_yet_written(round);
 
