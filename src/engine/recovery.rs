@@ -77,3 +77,34 @@ impl Recovery {
             || self.mended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_a_person_should_look_at_is_a_finding_by_itself() {
+        let path = PathBuf::from("jobs");
+        let damage = Damage { path: path.clone(), position: 0, length: 8, offsets: (1, 2) };
+        let lost = Lost { group: "g".into(), offsets: (1, 2) };
+        let refused = Error::Refused { path, problem: "is missing".into() };
+        type Find = fn(&mut Recovery, (Damage, Lost, Error));
+        let findings: [Find; 6] = [
+            |found, _| found.torn_bytes = 1,
+            |found, (damage, ..)| found.damaged.push(damage),
+            |found, (_, lost, _)| found.lost.push(lost),
+            |found, (.., refused)| found.refused_groups.push(("g".into(), refused)),
+            |found, _| found.older_manifest = true,
+            |found, _| found.mended = true,
+        ];
+        for find in findings {
+            let mut found = Recovery::default();
+            find(&mut found, (damage.clone(), lost.clone(), refused.clone()));
+            assert!(found.has_findings(), "{found:?}");
+        }
+        // What every kill leaves is nothing to look at.
+        let swept = vec!["MANIFEST.new".into()];
+        let killed = Recovery { loans_returned: 3, torn_entries: 32, swept, ..Recovery::default() };
+        assert!(!killed.has_findings());
+    }
+}

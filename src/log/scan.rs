@@ -166,6 +166,8 @@ pub(crate) fn read_error<T>(path: std::path::PathBuf, result: std::io::Result<T>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::batch::{Encoded, Record, Settle, Stamp};
+    use crate::format::record::Tag;
     use crate::storage::sim::SimDisk;
     use crate::storage::{Access, Storage};
 
@@ -184,5 +186,177 @@ mod tests {
         assert_eq!(found, None);
         // The bytes, and that there are no more.
         assert!(disk.reads() - before <= 2, "{} reads", disk.reads() - before);
+    }
+
+    fn file(bytes: &[u8]) -> (SimDisk, Arc<dyn File>) {
+        let disk = SimDisk::new(1);
+        disk.write_file("segment", bytes);
+        let file = disk.open("segment", Access::Read).unwrap();
+        (disk, file)
+    }
+
+    fn expected(limit: usize) -> Expected {
+        Expected { salt: 7, base: 1, reserved: 100, limit: limit as u64 }
+    }
+
+    fn lay(bytes: &mut [u8], at: usize, encoded: &mut Encoded) -> usize {
+        let stamp = Stamp { salt: 7, position: at as u64, base: 1, time: 1, mark: 0 };
+        let batch = encoded.stamp(&stamp);
+        bytes[at..at + batch.len()].copy_from_slice(batch);
+        batch.len()
+    }
+
+    fn plain(payload: &[u8]) -> Encoded {
+        Encoded::new(&[Record { attributes: &[], payload, tags: 0 }]).unwrap()
+    }
+
+    #[test]
+    fn a_window_shows_the_bytes_of_the_file_wherever_it_is_moved() {
+        let bytes: Vec<u8> = (0..2 * WINDOW + 1000).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let (_disk, file) = file(&bytes);
+        let mut window = Window::new(file);
+        let places = [0, 8, WINDOW - 8, WINDOW, 5, WINDOW + 8, 2 * WINDOW - 40, 2 * WINDOW + 900, 2 * WINDOW];
+
+        for &at in places.iter().chain(&[2 * WINDOW + 990, 2 * WINDOW + 1000, 3 * WINDOW, WINDOW, 0]) {
+            for length in [8, 32, 100, WINDOW + 24] {
+                let found = window.get(at as u64, length).unwrap();
+
+                let there = &bytes[at.min(bytes.len())..(at + length).min(bytes.len())];
+                assert!(found == there, "{length} bytes at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stretch_that_is_walked_through_is_read_once() {
+        let (disk, file) = file(&vec![1; 4 * WINDOW]);
+        let mut window = Window::new(file);
+        let before = disk.reads();
+
+        for at in (0..4 * WINDOW as u64).step_by(32) {
+            window.get(at, 32).unwrap();
+        }
+
+        assert_eq!(disk.reads() - before, 4);
+    }
+
+    #[test]
+    fn a_batch_is_found_wherever_it_begins() {
+        const LENGTH: usize = 3 * 4096;
+        for at in (0..=LENGTH - 40).step_by(8) {
+            let mut bytes = vec![0; LENGTH];
+            lay(&mut bytes, at, &mut plain(b"x"));
+            let (_disk, file) = file(&bytes);
+            let mut window = Window::new(file);
+            let mut found = |from: usize| {
+                let found = next_header(&mut window, from as u64, &expected(LENGTH)).unwrap();
+                found.map(|(at, _)| usize::try_from(at).unwrap())
+            };
+
+            for from in [0, at.saturating_sub(4096), at.saturating_sub(7), at] {
+                assert_eq!(found(from), Some(at), "from {from}");
+            }
+            assert_eq!(found(at + 1), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_batch_counts_up_to_the_end_of_the_stretch_and_no_further() {
+        for payload in [&b""[..], b"x"] {
+            let mut bytes = vec![0; 4096];
+            let length = lay(&mut bytes, 64, &mut plain(payload));
+            let (_disk, file) = file(&bytes);
+            let mut window = Window::new(file);
+            let end = 64 + length;
+
+            let mut seen = |limit: usize| {
+                let here = look(&mut window, 64, &expected(limit)).unwrap();
+                let next = next_header(&mut window, 0, &expected(limit)).unwrap();
+                assert_eq!(here != Here::Nothing, next.is_some());
+                matches!(here, Here::Good(_))
+            };
+
+            assert!(seen(end) && seen(end + 1) && !seen(end - 1) && !seen(64 + 31) && !seen(64));
+        }
+    }
+
+    #[test]
+    fn one_bad_bit_makes_a_batch_no_batch_or_a_bad_one() {
+        let mut bytes = vec![0; 4096];
+        let length = lay(&mut bytes, 64, &mut plain(b"five!"));
+        for bit in 0..length * 8 {
+            let mut bytes = bytes.clone();
+            bytes[64 + bit / 8] ^= 1 << (bit % 8);
+            let (_disk, file) = file(&bytes);
+
+            let here = look(&mut Window::new(file), 64, &expected(4096)).unwrap();
+
+            let in_header = bit < 8 * batch::HEADER;
+            let as_it_should =
+                if in_header { here == Here::Nothing } else { matches!(here, Here::BadBody(_)) };
+            assert!(as_it_should, "bit {bit}: {here:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_amid_a_batch_has_a_bad_one_there() {
+        let mut bytes = vec![0; 4096];
+        let length = lay(&mut bytes, 64, &mut plain(b"five!"));
+        for end in 64..64 + length {
+            let (_disk, file) = file(&bytes[..end]);
+
+            let here = look(&mut Window::new(file), 64, &expected(4096)).unwrap();
+
+            assert_eq!(matches!(here, Here::BadBody(_)), end >= 64 + batch::HEADER, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_remains_of_a_header_is_looked_for_where_there_is_room_and_no_batch() {
+        let mut bytes = vec![0; 4096];
+        lay(&mut bytes, 4096 - 40, &mut plain(b"x"));
+        let there = |bytes: &[u8], limit| {
+            let (_disk, file) = file(bytes);
+            remains(&mut Window::new(file), 4096 - 40, &expected(limit)).unwrap().is_some()
+        };
+
+        assert!(!there(&bytes, 4096), "a good one is no remains");
+        bytes[4096 - 40] ^= 1;
+        assert!(there(&bytes, 4096) && there(&bytes, 4096 - 8));
+        assert!(!there(&bytes, 4096 - 9));
+        bytes[4096 - 40..].fill(0);
+        assert!(!there(&bytes, 4096));
+    }
+
+    #[test]
+    fn the_tags_of_a_batch_are_those_of_all_its_messages() {
+        let list = |tag| {
+            let mut list = Vec::new();
+            assert!(record::put(&mut list, tag, b"key"));
+            list
+        };
+        let (kind, key) = (list(Tag::Kind), list(Tag::DedupKey));
+        let message = |attributes| Record { attributes, payload: b"payload", tags: 0 };
+        let (none, kind, key) = (message(&[]), message(&kind), message(&key));
+        // As a list of attributes it would be one kind that is empty: `settles` is no message's.
+        let settle = Settle { incarnation: 4 | 7 << 32, offset: 0, delivery: 0 };
+        let both = Tag::Kind.bit() | Tag::DedupKey.bit();
+        let cases: [(&[Settle], &[Record<'_>], u64); 6] = [
+            (&[], &[none], 0),
+            (&[], &[kind], Tag::Kind.bit()),
+            (&[], &[kind, none, key], both),
+            (&[], &[none, key], Tag::DedupKey.bit()),
+            (&[settle], &[none, key], Tag::DedupKey.bit()),
+            (&[settle], &[none], 0),
+        ];
+        for (settles, records, tags) in cases {
+            let mut bytes = vec![0; 4096];
+            lay(&mut bytes, 64, &mut Encoded::with_settles(settles, records).unwrap());
+            let (_disk, file) = file(&bytes);
+            let mut window = Window::new(file);
+            let Here::Good(header) = look(&mut window, 64, &expected(4096)).unwrap() else { panic!() };
+
+            assert_eq!(super::tags(&mut window, 64, &header).unwrap(), tags, "{records:?}");
+        }
     }
 }
