@@ -233,23 +233,18 @@ impl Half {
     /// Grows to the length that is wished for, or as near as there is room; [`Error::Full`] if that
     /// is below the least.
     fn grow(&mut self, least: u64, wished: u64) -> Result<()> {
-        let mut full = None;
         // What the file has already, from a growth that was cut short, comes before a small growth.
         let there = whole_pages(self.len()?);
-        for target in [wished, there, least] {
+        for target in [wished, there] {
             if target < least {
                 continue;
             }
             match self.reach(target) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_full() => full = Some(error),
-                Err(error) => return Err(error),
+                Err(error) if error.is_full() => {}
+                other => return other,
             }
         }
-        match full {
-            Some(error) if self.written < least => Err(error),
-            _ => Ok(()),
-        }
+        self.reach(least)
     }
 
     /// Writes zeros from where blocks were written to a length.
@@ -301,4 +296,20 @@ pub(super) fn random_salt(storage: &dyn Storage, taken: &[u32]) -> Result<u32> {
 
 const fn whole_pages(length: u64) -> u64 {
     length - length % PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sim::SimDisk;
+
+    #[test]
+    fn a_salt_is_none_of_those_that_are_taken_and_never_zero() {
+        let drawn = random_salt(&SimDisk::new(5), &[]).unwrap();
+        let next = random_salt(&SimDisk::new(5), &[drawn]).unwrap();
+        let third = random_salt(&SimDisk::new(5), &[next, drawn]).unwrap();
+
+        assert!(drawn != next && third != drawn && third != next);
+        assert!(drawn != 0 && next != 0 && third != 0);
+    }
 }
