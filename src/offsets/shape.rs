@@ -137,3 +137,47 @@ pub(super) fn in_memory(length: u64) -> Result<usize> {
         what: format!("{length} bytes are more than this machine can address"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+
+    #[test]
+    fn parts_that_do_not_fit_into_each_other_are_not_acted_on() {
+        let packed = snapshot::packed_len(1000);
+        let sound = Shape { generation: 1, snapshot: 1000, entries: 8 * KIB, length: 72 * KIB };
+        assert_eq!(sound.packed(72 * KIB), Some(packed));
+        assert_eq!(sound.packed(73 * KIB), Some(packed));
+        // No room for entries is room for none.
+        assert_eq!(Shape { length: 8 * KIB, ..sound }.packed(8 * KIB), Some(packed));
+        // Entries may begin right behind the snapshot.
+        assert_eq!(Shape { entries: PAGE + packed, ..sound }.packed(72 * KIB), Some(packed));
+
+        for wrong in [
+            Shape { snapshot: 0, ..sound },
+            Shape { snapshot: 5 * KIB, ..sound },
+            Shape { snapshot: u64::MAX, ..sound },
+            Shape { entries: PAGE + packed - entry::SLOT_BYTES, ..sound },
+            Shape { entries: 8 * KIB + 8, ..sound },
+            Shape { entries: 76 * KIB, ..sound },
+        ] {
+            assert_eq!(wrong.packed(72 * KIB), None, "{wrong:?}");
+        }
+        assert_eq!(sound.packed(72 * KIB - 1), None);
+    }
+
+    #[test]
+    fn a_half_has_room_for_what_is_wished_and_for_entries_of_twice_its_snapshot() {
+        for snapshot in [1, 400, 100 * KIB, 10_000 * KIB] {
+            for want in [0, 1, 64 * KIB, 300 * KIB] {
+                let room = length_for(snapshot, want) - entries_at(snapshot);
+                let least = want.max(LEAST_ROOM).max(2 * snapshot);
+                assert!(room >= least && room <= least + least / 50 + 2 * PAGE, "{snapshot} {want}: {room}");
+            }
+        }
+        // A wish beyond all files fails as a full disk does.
+        assert!(length_for(1, u64::MAX) >= 1 << 62);
+    }
+}

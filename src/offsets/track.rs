@@ -94,3 +94,34 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::entry::Kind;
+
+    #[test]
+    fn memory_that_is_given_back_is_used_again_and_takes_no_entry_along() {
+        let mut track = Track::new(7, 8192, 16384, None);
+        for offset in 0..10 {
+            track.append(&Entry::new(Kind::Done, offset)).unwrap();
+        }
+        let (at, taken) = track.take_waiting().unwrap();
+        let (room, given) = (taken.capacity(), taken.as_ptr());
+        assert_eq!((at, taken.len() as u64), (8192, 10 * SLOT_BYTES));
+
+        track.recycle(taken);
+        track.append(&Entry::new(Kind::Done, 10)).unwrap();
+        // Somebody else's, larger: it comes while an entry waits.
+        track.recycle(Vec::with_capacity(2 * room));
+
+        let (at, taken) = track.take_waiting().unwrap();
+        assert_eq!((at, taken.len() as u64), (8192 + 10 * SLOT_BYTES, SLOT_BYTES));
+        assert_eq!((taken.as_ptr(), taken.capacity()), (given, room), "the memory is that of before");
+        // A smaller one is not taken in place of a larger.
+        track.recycle(taken);
+        track.recycle(Vec::with_capacity(1));
+        assert_eq!(track.waiting.capacity(), room);
+        assert!(track.take_waiting().is_none());
+    }
+}

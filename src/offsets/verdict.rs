@@ -85,3 +85,86 @@ fn both(first: &Page, second: &Page, manifest: u64) -> Result<Verdict, Fault> {
         None => Ok(Verdict { newest, may_be_torn: true }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offsets::shape::{Owner, Shape};
+
+    /// A page of a generation, and what it says supersedes it.
+    fn page(generation: u64, superseded: Option<u64>) -> Read {
+        let owner = Owner { queue: 1, name: "g".into(), incarnation: 2 };
+        let shape = Shape { generation, snapshot: 100, entries: 8192, length: 1 << 17 };
+        Ok(Page { header: owner.header(7, 0, shape), wounded: false, superseded })
+    }
+
+    fn bad() -> Read {
+        Err("bad".into())
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        /// The half with that page holds.
+        First,
+        /// So it does, unless its snapshot is bad.
+        FirstUnlessTorn,
+        /// An older file was put back in place of the first, or of the second.
+        FirstIsOlder,
+        SecondIsOlder,
+        /// The half that was there is bad.
+        SecondIsBad,
+    }
+
+    fn say(verdict: Result<Verdict, Fault>, first: usize) -> Said {
+        match verdict {
+            Ok(Verdict { newest, may_be_torn }) => {
+                assert_eq!(newest, first);
+                if may_be_torn { Said::FirstUnlessTorn } else { Said::First }
+            }
+            Err(Fault::Refused { half, .. }) if half == first => Said::FirstIsOlder,
+            Err(Fault::Refused { .. }) => Said::SecondIsOlder,
+            Err(Fault::Damaged { half, .. }) => {
+                assert_eq!(half, 1 - first);
+                Said::SecondIsBad
+            }
+        }
+    }
+
+    #[test]
+    fn the_newest_half_whose_switch_was_complete_holds() {
+        use Said::{First, FirstIsOlder, FirstUnlessTorn, SecondIsBad, SecondIsOlder};
+        let cases = [
+            // As every switch leaves it, the manifest knowing of it or not.
+            (page(5, None), page(4, Some(5)), 4, First),
+            (page(5, None), page(4, Some(5)), 5, First),
+            // Amid a switch: nothing says yet that the newer one was whole.
+            (page(5, None), page(4, None), 4, FirstUnlessTorn),
+            // The manifest says so.
+            (page(5, None), page(4, None), 5, First),
+            // Only half there at the birth of a group, or once its own page is bad.
+            (page(5, None), bad(), 5, First),
+            (page(5, None), bad(), 4, First),
+            // The page that is bad is that of the half that held.
+            (page(5, Some(6)), bad(), 5, SecondIsBad),
+            (page(5, None), bad(), 6, SecondIsBad),
+            // The manifest, or what the halves say of each other, knows of a newer file.
+            (page(5, None), page(4, Some(5)), 6, FirstIsOlder),
+            (page(5, None), page(4, Some(7)), 5, FirstIsOlder),
+            (page(5, None), page(2, Some(3)), 5, SecondIsOlder),
+            (page(5, Some(6)), page(4, Some(5)), 5, SecondIsOlder),
+            (page(5, None), page(3, None), 4, SecondIsOlder),
+        ];
+        for (first, second, manifest, said) in cases {
+            assert_eq!(say(decide([&first, &second], manifest), 0), said, "{first:?} {second:?} {manifest}");
+            assert_eq!(say(decide([&second, &first], manifest), 1), said, "{first:?} {second:?} {manifest}");
+        }
+    }
+
+    #[test]
+    fn two_halves_of_one_generation_are_refused_and_two_bad_pages_are_damage() {
+        let twice = decide([&page(5, None), &page(5, None)], 5);
+        assert!(matches!(twice, Err(Fault::Refused { .. })), "{twice:?}");
+        let bad = decide([&bad(), &bad()], 5);
+        assert!(matches!(bad, Err(Fault::Damaged { .. })), "{bad:?}");
+    }
+}

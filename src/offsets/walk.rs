@@ -164,6 +164,60 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_behind_a_hole_proves_nothing_of_what_comes_after_it() {
+        let mut all = entries();
+        all.push(mark(u64::MAX >> 20));
+        let mut bytes = lay(&all, 512);
+        bytes[2 * SLOT + 9] ^= 1;
+
+        let found = walk(&bytes, 7, START, 0);
+
+        assert_eq!(found, Err(Hole { position: START + 2 * SLOT_BYTES, bound: END }));
+    }
+
+    #[test]
+    fn a_last_entry_that_one_bad_bit_hides_was_there() {
+        let short = entries()[..2].to_vec();
+        for (all, slots) in [(short, 1), (entries()[..3].to_vec(), 5)] {
+            let good = lay(&all, 16 * SLOT);
+            let last = &good[..good.len() - 16 * SLOT];
+            let (from, end) = (last.len() - slots * SLOT, last.len());
+            for bit in from * 8..end * 8 {
+                let mut bytes = good.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+
+                let found = walk(&bytes, 7, START, 0).unwrap();
+
+                assert_eq!(found.entries.len(), all.len() - 1, "bit {bit}");
+                assert_eq!(
+                    (found.end, found.torn),
+                    (START + from as u64, (slots * SLOT) as u64),
+                    "bit {bit}"
+                );
+            }
+            // An entry under the salt of an earlier use is as good as none.
+            let mut bytes = lay(&all[..all.len() - 1], 0);
+            let (position, mut old) = (START + bytes.len() as u64, Vec::new());
+            all[all.len() - 1].encode(8, position, &mut old);
+            bytes.extend(old);
+            let found = walk(&bytes, 7, START, 0).unwrap();
+            assert_eq!((found.end, found.torn), (position, 0));
+        }
+    }
+
+    #[test]
+    fn a_hidden_entry_is_found_at_the_very_end_of_a_half() {
+        let mut bytes = lay(&entries(), 0);
+        let last = bytes.len() - SLOT;
+        // It claims more slots than there are.
+        bytes[last + 5] ^= 1 << 7;
+
+        let found = walk(&bytes, 7, START, 0).unwrap();
+
+        assert_eq!((found.entries.len(), found.torn), (5, SLOT_BYTES));
+    }
+
+    #[test]
     fn what_the_manifest_tells_is_proof_where_the_entries_themselves_have_none_left() {
         let mut bytes = lay(&entries(), 512);
         let last = END - SLOT_BYTES;

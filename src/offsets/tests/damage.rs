@@ -234,3 +234,26 @@ fn random_bytes_in_place_of_anything_are_no_panic() {
 fn count_of(loaded: &Loaded) -> u64 {
     count(&loaded.snapshot, &loaded.entries).unwrap()
 }
+
+#[test]
+fn a_bad_sector_of_the_snapshot_is_named_by_its_place() {
+    let disk = new_disk();
+    let mut run = Run::open(&disk, 1).unwrap();
+    run.act(Switch(60, 0, false)).unwrap();
+    let name = names::half(NAME, 1);
+    let bytes = disk.read_file(&name).unwrap();
+    let sectors = (4096..bytes.len()).step_by(512);
+    let used = sectors.take_while(|&at| bytes[at..at + 512].iter().any(|&byte| byte != 0)).count();
+    assert!(used > 8);
+
+    for bad in 0..used {
+        let disk = disk.crash(0);
+        disk.flip(&name, (4096 + bad as u64 * 512 + 100) * 8);
+
+        let found = load(&storage(&disk), QUEUE, &row(2));
+
+        let Err(Error::Damaged { path, position, .. }) = found else { panic!("{found:?}") };
+        assert!(path.ends_with(&name), "{path:?}");
+        assert_eq!(position, 4096 + bad as u64 * 512);
+    }
+}

@@ -1,7 +1,7 @@
 //! Is what was promised there after a failure, and does a full disk let the group go on?
 
 use super::*;
-use crate::storage::sim::Fault;
+use crate::storage::sim::{Aim, Call, Fault};
 
 const SCRIPT: &[Act] = &[
     Switch(0, 0, false),
@@ -167,4 +167,67 @@ fn a_disk_that_is_full_at_the_sync_only_is_final() {
     run.act(Sync).unwrap();
 
     assert_eq!(reopen(&disk.crash(1), 2), Ok(3));
+}
+
+#[test]
+fn a_switch_has_the_room_that_is_needed_whatever_is_wished_for() {
+    const NEED: u64 = 1 << 20;
+    for want in [0, NEED, 2 * NEED] {
+        let disk = new_disk();
+        let mut run = Run::open(&disk, 1).unwrap();
+        disk.budget(Some(NEED / 2));
+
+        let failed = run.halves.switch(&counted(0, 0), NEED, want, false, 1);
+
+        assert!(
+            matches!(&failed, Err(SwitchFailed::Unchanged(error)) if error.is_full()),
+            "{want}: {failed:?}"
+        );
+        disk.budget(None);
+        let track = run.halves.switch(&counted(0, 0), NEED, want, false, 1).unwrap();
+        assert!(track.room() >= NEED, "{want}: {}", track.room());
+    }
+}
+
+#[test]
+fn only_a_lack_of_room_is_got_round_when_a_half_grows() {
+    let disk = new_disk();
+    let mut run = Run::open(&disk, 1).unwrap();
+    disk.aim(Aim::at(Call::Write, names::half(NAME, 1)), Fault::Io);
+
+    let failed = run.halves.switch(&counted(0, 0), 1024, 4 << 20, false, 1);
+
+    assert!(matches!(&failed, Err(SwitchFailed::Final(Error::Poisoned { .. }))), "{failed:?}");
+}
+
+#[test]
+fn entries_wait_for_room_and_after_any_other_failure_for_the_next_opening() {
+    let started = || {
+        let disk = new_disk();
+        let mut run = Run::open(&disk, 1).unwrap();
+        run.act(Switch(0, 0, false)).unwrap();
+        let track = run.track.as_mut().unwrap();
+        track.append(&step(0)).unwrap();
+        let (at, bytes) = track.take_waiting().unwrap();
+        (disk, run, at, bytes)
+    };
+    let half = names::half(NAME, 1);
+
+    let (disk, mut run, at, bytes) = started();
+    disk.aim(Aim::at(Call::Write, &half), Fault::Full);
+    assert!(run.halves.write(at, &bytes).unwrap_err().is_full());
+    run.halves.write(at, &bytes).unwrap();
+    run.halves.sync().unwrap();
+    assert_eq!(reopen(&disk.crash(0), 2), Ok(1));
+
+    let (disk, mut run, at, bytes) = started();
+    disk.aim(Aim::at(Call::Write, &half), Fault::Io);
+    let poisoned = |found: Result<()>| assert!(matches!(found, Err(Error::Poisoned { .. })), "{found:?}");
+    poisoned(run.halves.write(at, &bytes));
+    let ops = disk.ops();
+    poisoned(run.halves.write(at, &bytes));
+    poisoned(run.halves.sync());
+    let switched = run.halves.switch(&counted(0, 0), 0, 0, false, 1);
+    assert!(matches!(switched, Err(SwitchFailed::Final(Error::Poisoned { .. }))));
+    assert_eq!(disk.ops(), ops, "nothing is tried again on these files");
 }

@@ -1,8 +1,10 @@
 //! Are files that are missing, foreign, older or too short refused, and whole ones read?
 
 use super::*;
+use crate::format::header::{self, FileKind};
 use crate::offsets::shape;
 use crate::storage::disk::Disk;
+use crate::storage::sim::{Aim, Call, Fault};
 
 const HALVES: [&str; 2] = ["groups/mailer/0.offsets", "groups/mailer/1.offsets"];
 
@@ -231,4 +233,81 @@ fn lengths_that_no_file_has_are_damage_and_take_no_memory() {
         assert!(matches!(in_use, Err(Error::Damaged { .. } | Error::Refused { .. })), "{shape:?}");
         assert_eq!(reopen(&disk, 1), Ok(0), "{shape:?}");
     }
+}
+
+#[test]
+fn an_opening_of_sound_files_writes_nothing_and_looking_reads_them_once() {
+    let disk = played(&[Switch(3, 0, false), Append(5), Mark, Sync]);
+    let before = bytes(&disk);
+    disk.record();
+
+    load(&storage(&disk), QUEUE, &row(2)).unwrap();
+
+    assert!(disk.made().iter().all(|made| made.call != Call::Write), "{:?}", disk.made());
+    assert_eq!(bytes(&disk), before);
+    let reads = disk.reads();
+    look(&storage(&disk), QUEUE, &row(2)).unwrap();
+    // Pages, a snapshot, entries; and the pages again, which tell that nothing changed meanwhile.
+    assert!(disk.reads() - reads < 10, "{} reads", disk.reads() - reads);
+    disk.flip(HALVES[1], 4096 * 8);
+    let reads = disk.reads();
+    look(&storage(&disk), QUEUE, &row(2)).unwrap_err();
+    assert!(disk.reads() - reads < 10, "{} reads", disk.reads() - reads);
+}
+
+#[test]
+fn an_opening_knows_how_much_a_switch_can_count_on() {
+    let disk = played(&[Switch(3, 1 << 20, false), Append(5), Switch(3, 0, false), Sync]);
+    let least = bytes(&disk).map(|half| half.len() as u64).into_iter().min().unwrap();
+
+    let halves = load(&storage(&disk), QUEUE, &row(3)).unwrap().halves;
+
+    assert_eq!(halves.least_bytes(), least);
+    assert!(least > 64 << 10);
+}
+
+#[test]
+fn a_file_of_which_a_later_version_must_write_more_is_looked_at_and_not_opened() {
+    for half in HALVES {
+        let disk = played(&[Switch(3, 0, false), Sync]);
+        let mut whole = disk.read_file(half).unwrap();
+        let page = header::decode(FileKind::Half, &whole[..4096]).unwrap();
+        let features = header::Features { writing: 1 << 9, ..page.header.features };
+        let header = header::Header { features, ..page.header };
+        whole[..4096].copy_from_slice(&shape::page(&header, page.superseded));
+        disk.write_file(half, &whole);
+
+        let found = load(&storage(&disk), QUEUE, &row(2));
+
+        assert!(matches!(found, Err(Error::Version { .. })), "{found:?}");
+        assert_eq!(look(&storage(&disk), QUEUE, &row(2)).unwrap().generation, 2);
+        assert_eq!(disk.read_file(half).unwrap(), whole);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_removed_are_told() {
+    for (call, name) in
+        [(Call::Remove, HALVES[0]), (Call::Remove, HALVES[1]), (Call::RemoveDir, "groups/mailer")]
+    {
+        let disk = new_disk();
+        disk.aim(Aim::at(call, name), Fault::Io);
+
+        let found = remove(&storage(&disk), NAME);
+
+        assert!(matches!(found, Err(Error::Io { .. })), "{call:?} {name}: {found:?}");
+        remove(&storage(&disk), NAME).unwrap();
+        assert_eq!(disk.files(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_folder_that_finds_no_room_is_a_full_disk() {
+    let disk = empty_disk();
+    disk.aim(Aim::at(Call::MakeDir, "groups/mailer"), Fault::Full);
+
+    let born = birth(&storage(&disk));
+
+    assert!(born.as_ref().is_err_and(Error::is_full), "{born:?}");
+    birth(&storage(&disk)).unwrap();
 }
