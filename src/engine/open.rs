@@ -443,3 +443,25 @@ pub(super) fn open_group(
     );
     Ok(live)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(clean: bool, older_manifest: bool, found: u64, reserved: u64) -> u64 {
+        let report = Recovery { clean, older_manifest, ..Recovery::default() };
+        let verdict = Verdict { next: found, ..Verdict::default() };
+        next_offset(&report, &verdict, &LogMark { next: 7, reserved, ..LogMark::default() })
+    }
+
+    #[test]
+    fn the_next_offset_lies_beyond_all_that_was_told() {
+        assert_eq!(next(true, false, 7, 4096), 7);
+        assert_eq!(next(false, false, 9, 4096), 4096);
+        assert_eq!(next(false, false, 5000, 4096), 5000);
+        // A manifest that is gone may have reserved on, twice, as the last steps are.
+        assert_eq!(next(false, true, 9, 4096), 4096 + 2 * LAST_RESERVE);
+        assert_eq!(next(false, true, 5000, 4096), 5000 + 2 * LAST_RESERVE);
+        assert_eq!(next(false, true, Offset::LIMIT - 9, 4096), Offset::LIMIT - 1);
+    }
+}

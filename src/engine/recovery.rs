@@ -76,3 +76,30 @@ impl Recovery {
             || self.mended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_that_a_person_should_look_at_is_a_finding_by_itself() {
+        let path = PathBuf::from("jobs");
+        let damage = Damage { path: path.clone(), position: 0, length: 8, offsets: (1, 2) };
+        let lost = Lost { group: "g".into(), offsets: (1, 2) };
+        let refused = Error::Refused { path, problem: "is missing".into() };
+        for found in [
+            Recovery { torn_bytes: 1, ..Recovery::default() },
+            Recovery { damaged: vec![damage], ..Recovery::default() },
+            Recovery { lost: vec![lost], ..Recovery::default() },
+            Recovery { refused_groups: vec![("g".into(), refused)], ..Recovery::default() },
+            Recovery { older_manifest: true, ..Recovery::default() },
+            Recovery { mended: true, ..Recovery::default() },
+        ] {
+            assert!(found.has_findings(), "{found:?}");
+        }
+        // What every kill leaves is nothing to look at.
+        let swept = vec!["MANIFEST.new".into()];
+        let killed = Recovery { loans_returned: 3, torn_entries: 32, swept, ..Recovery::default() };
+        assert!(!killed.has_findings());
+    }
+}

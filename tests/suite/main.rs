@@ -64,6 +64,8 @@ mod plants;
 mod random;
 /// What an opening leaves behind that wrote nothing.
 mod reopen;
+/// What an opening tells, and what it leaves as it is.
+mod reported;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
 /// Steps on a queue, each answer noted in the ledger.

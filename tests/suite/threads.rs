@@ -5,16 +5,17 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use backlog::testing::{Fault, SimDisk};
+use backlog::testing::{Aim, Call, Fault, ManualClock, SimDisk};
 use backlog::{Durability, Error, GroupOptions, Offset, Options, Queue, Start, Ticket};
 
 use crate::crash::seeds;
 use crate::dice::Dice;
+use crate::harness::drain;
 use crate::ledger::{End, Ledger, Verdict, payload};
 use crate::watch;
 
@@ -247,4 +248,46 @@ fn issue_4_every_ack_that_waits_behind_a_failed_sync_is_answered() {
 
         assert_eq!(acked.iter().filter(|acked| acked.is_ok()).count(), 0, "round {round}: {acked:?}");
     }
+}
+
+/// A device stalls, and somebody else's push is on its way to it.
+#[test]
+fn a_wait_for_a_ticket_ends_at_its_time_and_not_before() {
+    let _watched = watch::over("a ticket behind a device that stalls");
+    let (disk, clock) = (SimDisk::new(2), ManualClock::new(1_000));
+    let queue = Options::new("jobs").sim_disk(&disk).manual_clock(&clock).threads(false).open().unwrap();
+    queue.push("before").unwrap();
+    let (stalled, device) = mpsc::channel();
+    let (go_on, told) = mpsc::channel::<()>();
+    let told = Mutex::new(told);
+    let stall = move || {
+        stalled.send(()).unwrap();
+        told.lock().unwrap().recv().unwrap();
+    };
+    disk.before(Aim::at(Call::Sync, "log/"), Arc::new(stall));
+
+    thread::scope(|scope| {
+        scope.spawn(|| queue.push("on its way").unwrap());
+        device.recv().unwrap();
+        let ticket = queue.push_deferred("behind it").unwrap();
+        assert!(matches!(ticket.wait_timeout(Duration::ZERO), Err(Error::Timeout)));
+        let ended = thread::scope(|scope| {
+            let waits = scope.spawn(|| ticket.wait_timeout(Duration::from_secs(5)));
+            while !waits.is_finished() {
+                clock.advance(Duration::from_secs(1));
+                thread::yield_now();
+            }
+            waits.join().unwrap()
+        });
+        assert!(matches!(ended, Err(Error::Timeout)), "{ended:?}");
+
+        // From here on no time passes.
+        let stored = thread::scope(|scope| {
+            let waits = scope.spawn(|| ticket.wait_timeout(Duration::from_secs(5)));
+            go_on.send(()).unwrap();
+            waits.join().unwrap()
+        });
+        stored.unwrap();
+    });
+    assert_eq!(drain(&queue.consumer().unwrap()), ["before", "on its way", "behind it"]);
 }
