@@ -154,23 +154,26 @@ impl<'a> Message<'a> {
         self
     }
 
-    /// Lets the message be handed out from that moment on; see [`Message::delay`].
+    /// Lets the message be handed out from that moment on; see [`Message::delay`]. A moment that is more
+    /// than a year away comes a year after the process began to wait for it, unless the queue is opened
+    /// anew meanwhile.
     #[must_use]
     pub fn at(mut self, moment: SystemTime) -> Self {
         self.attributes().due = Some(When::At(moment));
         self
     }
 
-    /// Ends the message if it was not handed out within that time after its push: each group makes it a
-    /// dead letter, or discards it
-    /// ([`GroupOptions::discard_expired`](crate::GroupOptions::discard_expired)), when it comes to it.
+    /// Ends the message if it is to be handed out, for the first time or once more, later than so long
+    /// after its push: each group then makes it a dead letter, or discards it
+    /// ([`GroupOptions::discard_expired`](crate::GroupOptions::discard_expired)). One that is revived ends
+    /// again.
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.attributes().expiry = Some(When::In(time));
         self
     }
 
-    /// Ends the message if it was not handed out before that moment; see [`Message::expires_in`].
+    /// Ends the message if it is to be handed out later than that moment; see [`Message::expires_in`].
     #[must_use]
     pub fn expires_at(mut self, moment: SystemTime) -> Self {
         self.attributes().expiry = Some(When::At(moment));
