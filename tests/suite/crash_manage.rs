@@ -89,17 +89,30 @@ fn another(clock: &ManualClock) -> ManualClock {
     ManualClock::new(clock.shows())
 }
 
+/// What is told before an act and after it, and the operations of the disk that it takes: those behind
+/// `first`, up to `last`.
+struct Whole {
+    before: String,
+    after: String,
+    first: u64,
+    last: u64,
+}
+
+fn whole(act: Act) -> Whole {
+    let (disk, clock, _open, _) = prepared();
+    let before = told(&disk.crash(1), &another(&clock));
+    let (disk, clock, queue, receipts) = prepared();
+    let first = disk.ops();
+    act(&queue, &receipts).unwrap();
+    let last = disk.ops();
+    Whole { before, after: told(&disk.crash(0), &another(&clock)), first, last }
+}
+
 #[test]
 fn what_is_done_without_a_loan_is_whole_or_absent_at_a_crash_after_every_operation() {
     let mut states = 0;
     for (name, act) in ACTS {
-        let (disk, clock, _open, _) = prepared();
-        let before = told(&disk.crash(1), &another(&clock));
-        let (disk, clock, queue, receipts) = prepared();
-        let first = disk.ops();
-        act(&queue, &receipts).unwrap();
-        let last = disk.ops();
-        let after = told(&disk.crash(0), &another(&clock));
+        let Whole { before, after, first, last } = whole(act);
         assert_ne!(before, after, "{name} changes something");
 
         for op in first..=last {
@@ -129,13 +142,7 @@ fn what_is_done_without_a_loan_is_whole_or_absent_at_a_crash_after_every_operati
 fn what_is_done_without_a_loan_is_whole_or_absent_when_any_operation_of_it_fails() {
     let mut states = 0;
     for (name, act) in ACTS {
-        let (disk, clock, _open, _) = prepared();
-        let before = told(&disk.crash(1), &another(&clock));
-        let (disk, clock, queue, receipts) = prepared();
-        let first = disk.ops();
-        act(&queue, &receipts).unwrap();
-        let last = disk.ops();
-        let after = told(&disk.crash(0), &another(&clock));
+        let Whole { before, after, first, last } = whole(act);
 
         for op in first + 1..=last {
             for fault in [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost] {
