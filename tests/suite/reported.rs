@@ -26,6 +26,11 @@ fn closed() -> SimDisk {
     disk
 }
 
+/// Two slots, two copies of each, lie behind the header page.
+fn slot_bytes(disk: &SimDisk) -> u64 {
+    u64::from_le_bytes(disk.read_file("MANIFEST").unwrap()[56..64].try_into().unwrap())
+}
+
 fn contents(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
     let names = disk.files().into_iter().filter(|name| name != "LOCK");
     names.map(|name| (name.clone(), disk.read_file(&name))).collect()
@@ -60,8 +65,7 @@ fn a_bad_copy_is_told_once_and_either_copy_can_go_bad_later() {
 #[test]
 fn a_bad_copy_of_the_slot_that_holds_is_told_and_made_good() {
     let disk = closed();
-    let bytes = disk.read_file("MANIFEST").unwrap();
-    let slot_bytes = u64::from_le_bytes(bytes[56..64].try_into().unwrap());
+    let slot_bytes = slot_bytes(&disk);
     let mut told = 0;
     for copy in 0..4 {
         let disk = disk.crash(1);
@@ -189,6 +193,31 @@ fn a_group_that_came_further_than_the_log_counts_what_is_there() {
     assert_eq!(drain(&queue.group("g").unwrap().consumer()), ["next"]);
 }
 
+/// What nobody names may be what the newer slot named, where that has gone bad.
+#[test]
+fn nothing_is_swept_while_a_slot_that_may_have_named_it_is_bad() {
+    let swept = |disk: &SimDisk| {
+        disk.write_file("MANIFEST.new", b"left behind");
+        let opened = options(disk).open();
+        let told = opened.is_ok_and(|queue| !queue.recovery().swept.is_empty());
+        assert_eq!(told, disk.read_file("MANIFEST.new").is_none());
+        told
+    };
+    let disk = closed();
+    let fresh = SimDisk::new(3);
+    open(&fresh).close().unwrap();
+    assert!(swept(&disk.crash(1)) && swept(&fresh));
+
+    let slot_bytes = slot_bytes(&disk);
+    for slot in 0..2 {
+        let disk = disk.crash(1);
+        for copy in [2 * slot, 2 * slot + 1] {
+            disk.flip("MANIFEST", (4096 + copy * slot_bytes + 20) * 8);
+        }
+        assert!(!swept(&disk), "slot {slot}");
+    }
+}
+
 #[test]
 fn a_segment_that_is_full_to_its_last_byte_is_opened() {
     let disk = SimDisk::new(4);
@@ -229,8 +258,11 @@ fn what_is_there_in_place_of_a_queue_is_told() {
     let cases = [("file", "a file"), ("empty", "no MANIFEST"), ("nothing", "no such folder")];
     for (name, words) in cases {
         let options = Options::new(folder.path().join(name)).threads(false).create(false);
-        let Err(Error::NotAQueue { found, .. }) = options.open() else { panic!("{name}") };
-        assert!(found.contains(words), "{found}");
+        let looked = backlog::inspect(folder.path().join(name)).map(|_| ());
+        for answer in [options.open().map(|_| ()), looked] {
+            let Err(Error::NotAQueue { found, .. }) = answer else { panic!("{name}: {answer:?}") };
+            assert!(found.contains(words), "{found}");
+        }
     }
     // Nor is a queue made where a file is.
     let found = Options::new(folder.path().join("file")).open();

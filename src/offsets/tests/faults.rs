@@ -176,6 +176,7 @@ fn a_switch_has_the_room_that_is_needed_whatever_is_wished_for() {
         let disk = new_disk();
         let mut run = Run::open(&disk, 1).unwrap();
         disk.budget(Some(NEED / 2));
+        disk.record();
 
         let failed = run.halves.switch(&counted(0, 0), NEED, want, false, 1);
 
