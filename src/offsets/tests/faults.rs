@@ -184,6 +184,7 @@ fn a_switch_has_the_room_that_is_needed_whatever_is_wished_for() {
             matches!(&failed, Err(SwitchFailed::Unchanged(error)) if error.is_full()),
             "{want}: {failed:?}"
         );
+        assert!(disk.made().iter().all(|made| made.call != Call::Write), "it fails before it writes");
         disk.budget(None);
         let track = run.halves.switch(&counted(0, 0), NEED, want, false, 1).unwrap();
         assert!(track.room() >= NEED, "{want}: {}", track.room());
