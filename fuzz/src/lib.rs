@@ -15,6 +15,8 @@ mod fuzzed_folder;
 #[expect(dead_code, reason = "the tests hold more against it")]
 mod ledger;
 mod memory;
+#[path = "../../tests/suite/payload.rs"]
+mod payload;
 #[path = "../../tests/suite/script.rs"]
 #[expect(dead_code, reason = "the tests look into a run, too")]
 mod script;

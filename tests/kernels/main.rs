@@ -22,6 +22,9 @@ mod fuse;
 mod ledger;
 /// File size and descriptors; by anybody.
 mod limits;
+/// The bytes of a message, and whose they are.
+#[path = "../suite/payload.rs"]
+mod payload;
 /// File systems that become read-only, shut down or stall; files that may not be changed.
 mod readonly;
 /// A device in memory that remembers each write.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use backlog::testing::{ManualClock, SimDisk};
 use backlog::{Error, GroupOptions, Options, Start};
 
+pub(crate) use crate::payload::{number, payload};
+
 /// `Err` says which promise was broken, and how.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
@@ -79,21 +81,6 @@ impl Found {
 pub(crate) enum End {
     Killed,
     PowerCut,
-}
-
-/// Makes the payload of a message: its number, and bytes that follow from it.
-pub(crate) fn payload(id: usize, length: usize) -> Vec<u8> {
-    let mut bytes = format!("{id:08}:{length:08}:").into_bytes();
-    bytes.extend((0..length).map(|at| u8::try_from((id * 31 + at * 7) % 251).unwrap_or(0)));
-    bytes
-}
-
-/// Reads the number of a message; `None` if the payload is not what was pushed.
-pub(crate) fn number(bytes: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(bytes.get(..18)?).ok()?;
-    let id = text.get(..8)?.parse().ok()?;
-    let length = text.get(9..17)?.parse().ok()?;
-    (payload(id, length) == bytes).then_some(id)
 }
 
 impl Ledger {

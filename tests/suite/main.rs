@@ -81,6 +81,8 @@ mod misplaced;
 /// Numbers that nobody ever wrote, under good checksums.
 #[expect(clippy::cast_possible_truncation, reason = "places in small files")]
 mod numbers;
+/// The bytes of a message, and whose they are.
+mod payload;
 /// Planted bugs, which the crash tests find.
 mod plants;
 /// One message that kills its process, among others.
