@@ -50,6 +50,11 @@ pub(crate) fn wait<'a, T>(
     }
 }
 
+/// Counts the milliseconds of a time; as many as there can be, where it is longer.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The clocks of the system.
 #[derive(Debug)]
 pub(crate) struct SystemClock {
@@ -113,7 +118,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let mut inner = self.lock();
         inner.now += by;
-        inner.wall = inner.wall.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX));
+        inner.wall = inner.wall.saturating_add(millis(by));
         self.wake_all(inner);
     }
 

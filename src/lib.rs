@@ -221,13 +221,14 @@ pub use codec::Encoding;
 pub use consumer::{Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt};
 pub use engine::recovery::{Damage, Lost, Recovery};
 pub use error::{Error, Result};
+pub use group::rule::MessageState;
 pub use header::HeaderValue;
 pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;
 pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
-pub use queue::{MessageState, Options, Peek, Queue, Retry, SegmentStats};
+pub use queue::{Options, Peek, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};
 
 /// For the tests of programs that embed the queue.

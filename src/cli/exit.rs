@@ -93,9 +93,9 @@ pub(super) fn say(text: &str) {
 }
 
 /// Writes data to stdout. That nobody reads on is no error: tells whether somebody does.
-pub(super) fn print(text: &str) -> Result<bool, Failure> {
+pub(super) fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(data.as_ref()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::system(&"write to stdout", &error)),

@@ -1,7 +1,7 @@
 //! `backlog recv`: how does a script get one message, to settle it later?
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ fn hand_over(args: &Args, job: &Delivery) -> Result<bool, Failure> {
     if let Some(file) = &args.receipt {
         write(file, receipt.as_bytes())?;
     }
-    let Some(file) = &args.to else { return print(job.payload()) };
+    let Some(file) = &args.to else { return exit::print(job.payload()) };
     write(file, job.payload())?;
     if args.ack || args.receipt.is_some() { Ok(true) } else { exit::print(&receipt) }
 }
@@ -85,15 +85,6 @@ fn hand_over(args: &Args, job: &Delivery) -> Result<bool, Failure> {
 fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written = File::create(file).and_then(|mut out| out.write_all(bytes));
     written.map_err(|error| Failure::system(&format!("write {}", file.display()), &error))
-}
-
-fn print(payload: &[u8]) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(payload).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::system(&"write to stdout", &error)),
-    }
 }
 
 /// Say that a message is done, by its receipt.

@@ -140,8 +140,7 @@ impl Consumer {
     fn check(&self, loan: Loan) -> Result<Option<Delivery>> {
         let Loan { mut message, delivery, attempt, lease } = loan;
         let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
-        let read = if message.record().is_some() { Ok(true) } else { message.read_again(&self.engine().log) };
-        let good = read.inspect_err(|_| {
+        let good = message.check(&self.engine().log).inspect_err(|_| {
             // Nobody holds it, and it may be good: the next try reads it anew. Should even this fail,
             // the group is stopped, and the next opening returns the loan.
             let _ = self.group.end(settle, End::Release, false);

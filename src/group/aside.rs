@@ -16,14 +16,18 @@ pub(super) enum Aside {
 /// Looks into a message's attributes; `None` if it can be lent. A record that does not pass its
 /// checksum says nothing: whoever gets it finds that out.
 pub(super) fn of(message: &Message, now: Now) -> Option<Aside> {
-    if !message.has_attributes() || message.record().is_none() {
+    if !message.has_attributes() {
         return None;
     }
     let (list, _) = message.parts()?;
     let list = message.bytes(&list);
     let time = |tag| find(list, tag).map(millis_of);
-    if time(Tag::Expiry).is_some_and(|expiry| expiry <= now.wall) {
-        return Some(Aside::Expired);
-    }
-    time(Tag::Due).filter(|&due| due > now.wall).map(Aside::Until)
+    let aside = if time(Tag::Expiry).is_some_and(|expiry| expiry <= now.wall) {
+        Aside::Expired
+    } else {
+        Aside::Until(time(Tag::Due).filter(|&due| due > now.wall)?)
+    };
+    // Only what says something is checked here, since the group's lock is held: the others are checked
+    // by whoever they are lent to.
+    message.record().map(|_| aside)
 }

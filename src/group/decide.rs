@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
 use super::policy::retry;
 use super::state::{Now, State};
+use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
 use crate::offset::Offset;
@@ -350,10 +351,7 @@ impl State {
         if limit > 0 && failures >= limit {
             return Entry { kind: Kind::Dead, lease: reason::FAILURES, time: stamp(now.wall), ..entry };
         }
-        let wait = after.map_or_else(
-            || self.wait_of(delivery, failures),
-            |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-        );
+        let wait = after.map_or_else(|| self.wait_of(delivery, failures), millis);
         Entry { time: stamp(now.wall.saturating_add(wait)), ..entry }
     }
 

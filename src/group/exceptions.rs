@@ -131,11 +131,16 @@ impl Exceptions {
     /// Adds a message that was never lent and waits; nothing may be there. Where it cannot be kept small
     /// it becomes a row.
     pub(crate) fn wait(&mut self, offset: u64, due: u64, position: u64, now: Now) {
-        if !self.later.push(Wait { offset, due, position }, now) {
-            let place = (position > 0).then_some((ANY_SEGMENT, position));
-            let one = Exception { life: delayed(due, now), place, ..Exception::ready(offset + 1) };
-            self.put(offset, one);
+        let wait = Wait { offset, due, position };
+        if !self.later.push(wait, now) {
+            self.put_waiting(wait, delayed(due, now));
         }
+    }
+
+    /// Makes a row of one that waits, or did.
+    fn put_waiting(&mut self, wait: Wait, life: Life) {
+        let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
+        self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
     }
 
     /// Tells whether a message was never lent and waits.
@@ -166,9 +171,8 @@ impl Exceptions {
     /// Makes rows of those in `first..end` that wait.
     pub(crate) fn unfold(&mut self, first: u64, end: u64) {
         for wait in self.later.take(first, end) {
-            let life = Life::Delayed { due: wait.due, at: self.later.at(wait) };
-            let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
-            self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
+            let at = self.later.at(wait);
+            self.put_waiting(wait, Life::Delayed { due: wait.due, at });
         }
     }
 
@@ -246,9 +250,7 @@ impl Exceptions {
     pub(crate) fn ripen(&mut self, now: Now) {
         if self.later.next().is_some_and(|at| at <= now.mono) {
             for wait in self.later.ripe(now) {
-                let life = Life::Delayed { due: wait.due, at: None };
-                let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
-                self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
+                self.put_waiting(wait, Life::Delayed { due: wait.due, at: None });
             }
         }
         while let Some(&(at, start)) = self.waiting.first()

@@ -6,7 +6,7 @@
 
 use super::live::{Live, Locked};
 use super::receive;
-use super::rule::{Dead, Place};
+use super::rule::{Dead, MessageState};
 use super::state::Counts;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, SLOT_BYTES};
@@ -149,13 +149,13 @@ impl Live {
     }
 
     /// Tells where a message is.
-    pub(crate) fn state_of(&self, offset: u64) -> Place {
+    pub(crate) fn state_of(&self, offset: u64) -> MessageState {
         let now = self.now();
         self.look(|state| state.place_of(offset, now))
     }
 
     /// Lists the rows of messages that are there, in offset order; `next` is where the log ends.
-    pub(crate) fn rows(&self, place: Place, next: u64) -> Vec<(u64, u64)> {
+    pub(crate) fn rows(&self, place: MessageState, next: u64) -> Vec<(u64, u64)> {
         let now = self.now();
         self.look(|state| state.rows(place, next, now))
     }

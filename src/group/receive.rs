@@ -223,7 +223,7 @@ impl Live {
             Some(Step::Damaged(damaged)) => {
                 let entry = guard.state.damaged(damaged.first, damaged.end, damaged.messages, now);
                 self.put(&mut guard, &entry, now)?;
-                let error = self.damage(&damaged);
+                let error = damaged.error(&self.log);
                 Self::report(&mut guard, error);
                 Ok((guard, true))
             }
@@ -316,21 +316,11 @@ impl Live {
                 }
                 let entry = guard.state.damaged(offset, offset + 1, 0, now);
                 self.put(&mut guard, &entry, now)?;
-                let error = self.damage(&damaged);
+                let error = damaged.error(&self.log);
                 Self::report(&mut guard, error);
             }
         }
         Ok(guard)
-    }
-
-    /// Names damage for a consumer who comes to it.
-    fn damage(&self, damaged: &Damaged) -> Error {
-        Error::Damaged {
-            path: self.log.path(damaged.place.segment),
-            position: damaged.place.position,
-            offsets: Some(damaged.first..damaged.end),
-            problem: "no batch there passes its checksum".into(),
-        }
     }
 }
 

@@ -19,17 +19,23 @@ pub(crate) struct Dead {
     pub(crate) error: Option<Box<str>>,
 }
 
-/// Where a message is in its life.
+/// Where a message is in its life, in one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+#[non_exhaustive]
+pub enum MessageState {
+    /// It can be lent.
     Ready,
+    /// It can be lent when its time has come.
     Delayed,
+    /// Somebody works on it.
     OnLoan,
+    /// It was given up.
     Dead,
+    /// Nothing is left to be done.
     Done,
 }
 
-impl Place {
+impl MessageState {
     fn of(life: Life, now: Now) -> Self {
         match life {
             Life::Ready => Self::Ready,
@@ -121,30 +127,30 @@ impl State {
 
     /// Tells where a message is; one that the log does not have is nowhere, and the answer means
     /// nothing.
-    pub(crate) fn place_of(&self, offset: u64, now: Now) -> Place {
+    pub(crate) fn place_of(&self, offset: u64, now: Now) -> MessageState {
         if self.done_until(offset).is_some() {
-            return Place::Done;
+            return MessageState::Done;
         }
         match self.exceptions.at(offset).map(|(_, one)| one.life) {
-            Some(life) => Place::of(life, now),
-            None if self.exceptions.waits(offset) => Place::Delayed,
-            None if offset < self.head => Place::OnLoan,
-            None => Place::Ready,
+            Some(life) => MessageState::of(life, now),
+            None if self.exceptions.waits(offset) => MessageState::Delayed,
+            None if offset < self.head => MessageState::OnLoan,
+            None => MessageState::Ready,
         }
     }
 
     /// Lists the rows of messages that are there; `next` is where the log ends. What was never met is
     /// ready, with gaps in it.
-    pub(crate) fn rows(&self, place: Place, next: u64, now: Now) -> Vec<(u64, u64)> {
-        let with = self.exceptions.iter().filter(|(_, one)| Place::of(one.life, now) == place);
+    pub(crate) fn rows(&self, place: MessageState, next: u64, now: Now) -> Vec<(u64, u64)> {
+        let with = self.exceptions.iter().filter(|(_, one)| MessageState::of(one.life, now) == place);
         let mut rows: Vec<(u64, u64)> = with.map(|(start, one)| (start, one.end)).collect();
         match place {
-            Place::Delayed => {
+            MessageState::Delayed => {
                 rows.extend(self.exceptions.waiting_within(0, self.head).map(|offset| (offset, offset + 1)));
             }
-            Place::OnLoan => rows.extend(self.fresh_within(self.floor, self.head)),
-            Place::Ready if self.head < next => rows.extend(self.done.gaps(self.head, next)),
-            Place::Done => {
+            MessageState::OnLoan => rows.extend(self.fresh_within(self.floor, self.head)),
+            MessageState::Ready if self.head < next => rows.extend(self.done.gaps(self.head, next)),
+            MessageState::Done => {
                 rows.push((0, self.floor));
                 rows.extend(self.done.iter().map(|(start, end)| (start, end.min(next))));
             }

@@ -50,12 +50,20 @@ impl Message {
         (checksum(bytes) == self.checksum).then_some(bytes)
     }
 
+    /// Tells whether the record passes its checksum; reads it once more before it says no.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn check(&mut self, log: &Log) -> Result<bool> {
+        if self.record().is_some() { Ok(true) } else { self.read_again(log) }
+    }
+
     /// Reads the record once more into a block of its own; tells whether it passes its checksum now:
     /// the cache may have healed, and its verdict is not kept.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(crate) fn read_again(&mut self, log: &Log) -> Result<bool> {
+    fn read_again(&mut self, log: &Log) -> Result<bool> {
         let name = names::segment(self.place.segment);
         let failed = |error| Error::io("read", log.storage.root().join(&name), error);
         let file = log.storage.open(&name, Access::Read).map_err(failed)?;
@@ -82,7 +90,8 @@ impl Message {
         }
     }
 
-    /// Returns where payload and attributes lie in the block, of a record that passed its checksum.
+    /// Returns where payload and attributes lie in the block. Of a record that was not checked it is
+    /// hearsay.
     pub(crate) fn parts(&self) -> Option<(Range<usize>, Range<usize>)> {
         let bytes = self.block.bytes.get(self.record.clone())?;
         let (list, payload) = batch::split_record(self.attributes, bytes)?;

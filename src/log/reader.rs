@@ -44,6 +44,18 @@ pub(crate) struct Damaged {
     pub(crate) messages: u64,
 }
 
+impl Damaged {
+    /// Names the damage for whoever comes to it.
+    pub(crate) fn error(&self, log: &Log) -> Error {
+        Error::Damaged {
+            path: log.path(self.place.segment),
+            position: self.place.position,
+            offsets: Some(self.first..self.end),
+            problem: "no batch there passes its checksum".into(),
+        }
+    }
+}
+
 /// A position in the log that moves ahead.
 #[derive(Debug)]
 pub(crate) struct Cursor {

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::Content;
 use crate::engine::Handle;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::entry::reason;
 use crate::group::live::Live;
-use crate::group::rule;
+use crate::group::rule::{Dead, MessageState};
 use crate::log::reader::{Cursor, Step};
 use crate::offset::Offset;
 
@@ -52,7 +52,7 @@ pub enum DeadReason {
 }
 
 impl DeadLetter {
-    pub(super) fn new(dead: rule::Dead) -> Self {
+    pub(super) fn new(dead: Dead) -> Self {
         Self {
             offset: Offset::known(dead.first),
             length: dead.end - dead.first,
@@ -70,22 +70,6 @@ impl DeadLetter {
             error: dead.error.map(String::from),
         }
     }
-}
-
-/// Where a message is in its life, in one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MessageState {
-    /// It can be lent.
-    Ready,
-    /// It can be lent when its time has come.
-    Delayed,
-    /// Somebody works on it.
-    OnLoan,
-    /// It was given up.
-    Dead,
-    /// Nothing is left to be done.
-    Done,
 }
 
 /// A message that was looked at: no loan was taken, and nothing changes.
@@ -125,7 +109,7 @@ pub struct Browse {
 
 impl Browse {
     pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>, state: MessageState) -> Self {
-        let mut rows = live.rows(state.into(), handle.engine().log.next());
+        let mut rows = live.rows(state, handle.engine().log.next());
         rows.reverse();
         let cursor = Cursor::new(live.log.clone());
         Self { handle, live, cursor, rows, state: Some(state) }
@@ -163,16 +147,12 @@ impl Iterator for Browse {
                     if offset + 1 < end {
                         self.rows.push((offset + 1, end));
                     }
-                    let good = match message.record() {
-                        Some(_) => Ok(true),
-                        None => message.read_again(&engine.log),
-                    };
-                    match good {
+                    match message.check(&engine.log) {
                         Ok(true) => {}
                         Ok(false) => return Some(Err(message.damaged(&engine.log))),
                         Err(error) => return Some(Err(error)),
                     }
-                    let state = self.state.unwrap_or_else(|| self.live.state_of(offset).into());
+                    let state = self.state.unwrap_or_else(|| self.live.state_of(offset));
                     return Some(match Content::new(engine.queue, message) {
                         Ok(content) => Ok(Peek { content, state }),
                         Err(message) => Err(message.damaged(&engine.log)),
@@ -182,39 +162,10 @@ impl Iterator for Browse {
                     if damaged.end < end {
                         self.rows.push((damaged.end, end));
                     }
-                    return Some(Err(Error::Damaged {
-                        path: engine.log.path(damaged.place.segment),
-                        position: damaged.place.position,
-                        offsets: Some(damaged.first..damaged.end),
-                        problem: "no batch there passes its checksum".into(),
-                    }));
+                    return Some(Err(damaged.error(&engine.log)));
                 }
                 Step::Message(_) | Step::Damaged(_) | Step::End => {}
             }
-        }
-    }
-}
-
-impl From<MessageState> for rule::Place {
-    fn from(state: MessageState) -> Self {
-        match state {
-            MessageState::Ready => Self::Ready,
-            MessageState::Delayed => Self::Delayed,
-            MessageState::OnLoan => Self::OnLoan,
-            MessageState::Dead => Self::Dead,
-            MessageState::Done => Self::Done,
-        }
-    }
-}
-
-impl From<rule::Place> for MessageState {
-    fn from(place: rule::Place) -> Self {
-        match place {
-            rule::Place::Ready => Self::Ready,
-            rule::Place::Delayed => Self::Delayed,
-            rule::Place::OnLoan => Self::OnLoan,
-            rule::Place::Dead => Self::Dead,
-            rule::Place::Done => Self::Done,
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dead::{Browse, DeadLetter, MessageState, Peek};
+use super::dead::{Browse, DeadLetter, Peek};
 use super::group_options::{GroupOptions, Start};
 use super::stats::{GroupStats, group_stats};
+use crate::clock;
 use crate::consumer::Consumer;
 use crate::engine::Handle;
 use crate::error::Result;
 use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
+use crate::group::rule::MessageState;
 use crate::offset::Offset;
 
 /// The group that appears with its first consumer.
@@ -118,8 +120,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn pause_for(&self, time: Duration) -> Result<()> {
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let until = self.handle.engine().clock.wall().saturating_add(millis);
+        let until = self.handle.engine().clock.wall().saturating_add(clock::millis(time));
         self.live.pause(Some(until.min(UNTIL_RESUMED - 1)))
     }
 

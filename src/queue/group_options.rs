@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
 use crate::consumer::millis;
 use crate::engine::{From, NewGroup};
 use crate::format::snapshot::{Policy, RETRY_STEPS};
@@ -43,7 +44,7 @@ impl Start {
             Self::At(offset) => From::Offset(offset.get()),
             Self::Since(time) => {
                 let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-                From::Time(long_millis(since))
+                From::Time(clock::millis(since))
             }
         }
     }
@@ -87,7 +88,7 @@ impl Retry {
     pub fn steps(waits: &[Duration]) -> Self {
         let mut steps = [0; RETRY_STEPS];
         for (step, wait) in steps.iter_mut().zip(waits) {
-            *step = long_millis(*wait).max(1);
+            *step = clock::millis(*wait).max(1);
         }
         Self { kind: retry::STEPS, first: Duration::ZERO, cap: CAP, steps, jitter: 0 }
     }
@@ -140,8 +141,8 @@ impl GroupOptions {
     pub fn retry(mut self, retry: Retry) -> Self {
         self.policy.retry_kind = retry.kind;
         self.policy.retry_steps = retry.steps;
-        self.policy.retry_first = long_millis(retry.first);
-        self.policy.retry_cap = long_millis(retry.cap);
+        self.policy.retry_first = clock::millis(retry.first);
+        self.policy.retry_cap = clock::millis(retry.cap);
         self.policy.retry_jitter = retry.jitter;
         self
     }
@@ -183,8 +184,4 @@ impl GroupOptions {
     pub(super) fn of(policy: Policy) -> Self {
         Self { start: Start::default(), policy }
     }
-}
-
-fn long_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

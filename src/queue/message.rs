@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
 use crate::codec::{self, Encoding, Serialize};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
@@ -54,14 +55,10 @@ impl When {
     /// Returns milliseconds since 1970; `now` is what the wall clock shows.
     fn millis(self, now: u64) -> u64 {
         match self {
-            Self::At(time) => long_millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()),
-            Self::In(time) => now.saturating_add(long_millis(time)),
+            Self::At(time) => clock::millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            Self::In(time) => now.saturating_add(clock::millis(time)),
         }
     }
-}
-
-fn long_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A message as it goes into a batch.

@@ -21,7 +21,7 @@ mod options;
 mod stats;
 mod ticket;
 
-pub use dead::{Browse, DeadLetter, DeadReason, MessageState, Peek};
+pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
