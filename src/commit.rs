@@ -57,6 +57,8 @@ struct Inner<S, W> {
     worker: Option<W>,
     /// How many groups were gathered: the number of the group that gathers now.
     gathering: u64,
+    /// The number behind the last group whose work is over.
+    over: u64,
     /// How many threads wait, by the parity of their group: waking nobody is a system call too.
     waiting: [usize; 2],
     /// How many threads wait and never lead.
@@ -95,7 +97,8 @@ impl<S, W> Guard<'_, S, W> {
 
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
-        let inner = Inner { shared, worker: Some(worker), gathering: 0, waiting: [0; 2], followers: 0 };
+        let inner =
+            Inner { shared, worker: Some(worker), gathering: 0, over: 0, waiting: [0; 2], followers: 0 };
         Self {
             inner: Mutex::new(inner),
             turns: [Condvar::new(), Condvar::new()],
@@ -112,14 +115,15 @@ impl<S, W: Worker<S>> Commit<S, W> {
 
     /// Leads or follows until `done` has an answer; `None` when `until` has come first.
     ///
-    /// `group` is the number that [`Guard::group`] told when the caller's wish was added.
+    /// `group` is the number that [`Guard::group`] told when the caller's wish was added. A wish that
+    /// the end of its group does not answer is to be made again by `done`.
     pub(crate) fn until<'a, R>(
         &'a self,
         mut guard: Guard<'a, S, W>,
-        group: u64,
+        mut group: u64,
         clock: &dyn Clock,
         until: Option<Duration>,
-        mut done: impl FnMut(&mut S) -> Option<R>,
+        mut done: impl FnMut(&mut Guard<'a, S, W>) -> Option<R>,
     ) -> (Guard<'a, S, W>, Option<R>) {
         let mut waited = false;
         loop {
@@ -138,6 +142,11 @@ impl<S, W: Worker<S>> Commit<S, W> {
             if until.is_some_and(|until| clock.now() >= until) {
                 self.pass_on(group);
                 return (guard, None);
+            }
+            // Its group is over and did not do it: the wish was made again, and belongs to the group that
+            // gathers now. At the old group's turn nobody would be woken for it.
+            if guard.0.over > group {
+                group = guard.group();
             }
             waited = true;
             guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
@@ -311,6 +320,7 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
         let mut guard = self.commit.lock();
         let group = self.group.take().map(|(number, mut group)| {
             worker.publish(&mut guard, &mut group, panicked);
+            guard.0.over = number + 1;
             (number, group)
         });
         // Read under the lock that gives the worker back: read earlier, the wrong group woke.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{Engine, lock};
 use crate::error::Result;
 use crate::log::roll;
-use crate::log::writer::{Waiting, Wish};
+use crate::log::writer::Wish;
 use crate::plant::{Plant, planted};
 use crate::storage::Process;
 use crate::wake::{Bell, Wake};
@@ -112,8 +112,9 @@ impl Engine {
     pub(crate) fn lead_for_deferred(&self) {
         let guard = self.commit.lock();
         let group = guard.group();
-        let taken = |waiting: &mut Waiting| waiting.jobs.is_empty().then_some(());
-        drop(self.commit.until(guard, group, &*self.clock, None, taken));
+        drop(self.commit.until(guard, group, &*self.clock, None, |guard| {
+            (guard.jobs.is_empty() || guard.group() > group).then_some(())
+        }));
     }
 
     /// Wakes the committer at once: somebody polls, or has a deadline. Tells whether there is one.

@@ -13,7 +13,7 @@ use shuttle::thread;
 
 use super::slot::Slot;
 use super::wake::{Bell, Wake};
-use super::worker::{Disk, Hand, Job, Line, Trouble, Waiting, add, lead_for_deferred, line, push};
+use super::worker::{Disk, Hand, Job, Line, Trouble, add, lead_for_deferred, line, push};
 use crate::error::{Error, Result};
 use crate::offset::Offsets;
 use crate::plant::{Plant, plant};
@@ -160,8 +160,7 @@ fn wait_for_a_word() {
             }
             guard.jobs.push(Job { number, slot: Arc::default() });
             let group = guard.group();
-            let stopped = |waiting: &mut Waiting| waiting.stopped.clone();
-            let (_, told) = line.until(guard, group, &clock, None, stopped);
+            let (_, told) = line.until(guard, group, &clock, None, |guard| guard.stopped.clone());
             u64::from(told.is_some())
         })
     });
@@ -262,6 +261,64 @@ fn deferred_beside_pushes() {
 #[test]
 fn polled_tickets_are_woken_and_one_that_nobody_waits_for_is_written() {
     in_any_order(deferred_beside_pushes);
+}
+
+/// Several see to it that deferred pushes are written, as the committer does beside `run_duties`.
+fn several_lead_for_deferred() {
+    let (line, disk) = line(Trouble::default());
+    let mut threads = pushers(&line, &disk, 2, 2);
+    for number in 10..12 {
+        let line = line.clone();
+        threads.push(thread::spawn(move || {
+            let (_, _) = add(&line, number).unwrap();
+            lead_for_deferred(&line, &Hand::default());
+            1
+        }));
+    }
+
+    all_back(threads);
+
+    assert_eq!(disk.lock().unwrap().written.len(), 6);
+}
+
+/// What they wait for came true in the middle of somebody's work, and was untrue again when they
+/// looked; the group they waited for was long over, and nobody woke them for the one that they were
+/// in by then.
+#[test]
+fn issue_4_who_sees_to_deferred_pushes_is_not_left_behind_by_the_next() {
+    in_any_order(several_lead_for_deferred);
+}
+
+/// Wishes that somebody else's work takes away, so that they are to be made again: as acks do whose
+/// wish to sync went with a switch.
+fn wish_again() {
+    let (line, _) = line(Trouble::default());
+    let threads = (0..3).map(|number| {
+        let line = line.clone();
+        thread::spawn(move || {
+            let mut seen = 0;
+            let guard = line.lock();
+            let group = guard.group();
+            drop(line.until(guard, group, &Hand::default(), None, |guard| {
+                let now = guard.group();
+                if now < group + 2 && seen <= now {
+                    guard.jobs.push(Job { number: number * 10 + now, slot: Arc::default() });
+                    seen = now + 1;
+                }
+                (now >= group + 2).then_some(())
+            }));
+            1
+        })
+    });
+
+    let threads: Vec<_> = threads.collect();
+
+    all_back(threads);
+}
+
+#[test]
+fn issue_4_who_wishes_again_waits_for_the_group_that_the_wish_is_in() {
+    in_any_order(wish_again);
 }
 
 /// Threads that wait with a deadline follow, and leave leading to a committer, beside pushes that wait;

@@ -182,6 +182,7 @@ fn added(line: &Line, number: u64) -> Result<(Guard<'_, Waiting, Writer>, Arc<Sl
 pub(super) fn lead_for_deferred(line: &Line, clock: &dyn Clock) {
     let guard = line.lock();
     let group = guard.group();
-    let taken = |waiting: &mut Waiting| waiting.jobs.is_empty().then_some(());
-    drop(line.until(guard, group, clock, None, taken));
+    drop(line.until(guard, group, clock, None, |guard| {
+        (guard.jobs.is_empty() || guard.group() > group).then_some(())
+    }));
 }
