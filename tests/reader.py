@@ -320,7 +320,7 @@ def counts_whole(data, head):
 
 def attributes(data):
     names = [None, "due", "expiry", "lease", "priority", "dedup_key", "ordering_key"]
-    names += ["kind", "encoding", "header", "origin"]
+    names += ["kind", "encoding", "header", "origin", "unique"]
     found, at = [], 0
     while at < len(data):
         tag, length = number(data, at, 1), number(data, at + 1, 3)
@@ -328,10 +328,10 @@ def attributes(data):
         if len(value) < length:
             raise Bad("damaged", "an attribute does not fit")
         at += 4 + length
-        wanted = {1: 8, 2: 8, 3: 8, 4: 1, 8: 1, 10: 12}.get(tag)
+        wanted = {1: 8, 2: 8, 3: 8, 4: 1, 8: 1, 10: 12, 11: 1}.get(tag)
         if wanted is not None and wanted != length:
             raise Bad("damaged", "length of an attribute")
-        if tag in (1, 2, 3, 4, 8):
+        if tag in (1, 2, 3, 4, 8, 11):
             found.append([names[tag], number(value, 0, length)])
         elif tag in (5, 6):
             found.append([names[tag], show(value)])

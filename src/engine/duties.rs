@@ -56,6 +56,7 @@ impl Engine {
         }
         let filled = self.make_ahead();
         let synced = self.sync_idle();
+        self.log.write_side_files();
         let more = filled?;
         synced?;
         Ok(Some(if more { Duration::ZERO } else { IDLE }))

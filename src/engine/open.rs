@@ -241,7 +241,14 @@ pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Lef
     };
     let named: BTreeSet<u64> = found.slot.segments.iter().map(|row| row.number).collect();
     let active = named.last().copied().unwrap_or(0);
+    let sealed: BTreeSet<u64> =
+        found.slot.segments.iter().filter(|row| row.length != 0).map(|row| row.number).collect();
     for entry in list(names::LOG)? {
+        // Side files are made anew where they are missed; the active segment has none.
+        let index = names::parse_index(&entry.name).filter(|&number| number < COUNT_LIMIT);
+        if let Some(number) = index.filter(|number| entry.kind == Kind::File && !sealed.contains(number)) {
+            left.files.push(names::index(number));
+        }
         // No segment of ours ever had a number from there on: a stranger, left alone.
         let number = names::parse_segment(&entry.name).filter(|&number| number < COUNT_LIMIT);
         let Some(number) = number.filter(|_| entry.kind == Kind::File) else { continue };
@@ -331,7 +338,10 @@ fn find_end(
     let end = End { position: verdict.position, next: verdict.next, messages: verdict.messages };
     let rows = &found.slot.segments;
     let set = rows.iter().map(|row| match row.length {
-        0 => Arc::new(Segment::new(row, end.position, checked.capacity)),
+        0 => {
+            let row = SegmentRow { about: verdict.about, ..*row };
+            Arc::new(Segment::new(&row, end.position, checked.capacity))
+        }
         length => Arc::new(Segment::new(row, length, 0)),
     });
     Ok((Log::new(storage.clone(), found.queue, set.collect(), end), verdict))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
+use crate::format::index::{INDEXED, Row};
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::Offsets;
 use crate::options::Durability;
@@ -34,7 +35,8 @@ impl Engine {
         }
         let batch = self.encode(records)?;
         self.save_losses()?;
-        self.ask(Wish::Push { batch, synced: durability == Durability::Synced })
+        let rows = self.rows(records);
+        self.ask(Wish::Push { batch, rows, synced: durability == Durability::Synced })
     }
 
     /// Hands records over, to be stored as one batch.
@@ -50,7 +52,8 @@ impl Engine {
         let batch = self.encode(records)?;
         self.save_losses()?;
         let slot = Arc::new(Slot::default());
-        let wish = Wish::Push { batch, synced: durability == Durability::Synced };
+        let rows = self.rows(records);
+        let wish = Wish::Push { batch, rows, synced: durability == Durability::Synced };
         let mut guard = self.commit.lock();
         if let Some(error) = &guard.stopped {
             return Err(error.clone());
@@ -112,6 +115,15 @@ impl Engine {
         let group = guard.group();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| slot.answer());
         answer.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// Makes the rows of records that have one, in the caller's thread.
+    fn rows(&self, records: &[Record<'_>]) -> Box<[Row]> {
+        let row = |(record, offset): (&Record<'_>, u64)| {
+            let row = if record.tags & INDEXED == 0 { None } else { Row::of(self.queue, record.attributes) };
+            row.map(|row| Row { offset, ..row })
+        };
+        records.iter().zip(0..).filter_map(row).collect()
     }
 
     fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {

@@ -20,12 +20,14 @@ pub(crate) mod forge;
 #[cfg(test)]
 mod golden;
 pub(crate) mod header;
+pub(crate) mod index;
 pub(crate) mod manifest;
 pub(crate) mod names;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod section;
+pub(crate) mod siphash;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,18 @@ pub(crate) fn parse_segment(name: &str) -> Option<u64> {
     (name == &segment(number)[LOG.len() + 1..]).then_some(number)
 }
 
+/// Names the side file of a segment.
+pub(crate) fn index(number: u64) -> String {
+    format!("{LOG}/{number:09}.idx")
+}
+
+/// Parses the last part of a side file's name; only what [`index`] builds passes.
+pub(crate) fn parse_index(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".idx")?;
+    let number = parse_segment(&format!("{digits}.seg"))?;
+    (name == &index(number)[LOG.len() + 1..]).then_some(number)
+}
+
 /// Names a group's folder.
 pub(crate) fn group(name: &str) -> String {
     format!("{GROUPS}/{name}")
@@ -68,6 +80,18 @@ mod tests {
         }
         for name in ["42.seg", "0000000042.seg", "000000042.SEG", "+00000042.seg", "000000042", "", ".seg"] {
             assert_eq!(parse_segment(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_side_file_has_its_segments_number_and_no_other_name() {
+        for number in [0, 42, 999_999_999, 1_000_000_000, u64::MAX] {
+            assert_eq!(parse_index(&index(number)["log/".len()..]), Some(number));
+        }
+        for name in
+            ["42.idx", "0000000042.idx", "000000042.IDX", "000000042.seg", "000000042.seg.idx", ".idx"]
+        {
+            assert_eq!(parse_index(name), None, "{name}");
         }
     }
 

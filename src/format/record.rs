@@ -9,7 +9,8 @@
 //!    3 lease         u64 milliseconds                   8 encoding      u8: 1 JSON, 2 bincode
 //!    4 priority      u8, 0 to 9                         9 header        u8 length of the name, name,
 //!    5 dedup key     bytes                                              u8 type, value; may repeat
-//!   10 origin        u32 holder, u64 sequence
+//!   10 origin        u32 holder, u64 sequence       11 unique        u8 1: the dedup key is taken as long as
+//!                                                                   the message is not done, and no longer
 //! ```
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -39,10 +40,11 @@ pub(crate) enum Tag {
     Encoding = 8,
     Header = 9,
     Origin = 10,
+    Unique = 11,
 }
 
 impl Tag {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Due,
         Self::Expiry,
         Self::Lease,
@@ -53,6 +55,7 @@ impl Tag {
         Self::Encoding,
         Self::Header,
         Self::Origin,
+        Self::Unique,
     ];
 
     /// Returns the tag's bit in a union of tags.
@@ -64,7 +67,7 @@ impl Tag {
     fn allows(self, value: &[u8]) -> bool {
         match self {
             Self::Due | Self::Expiry | Self::Lease => value.len() == 8,
-            Self::Priority | Self::Encoding => value.len() == 1,
+            Self::Priority | Self::Encoding | Self::Unique => value.len() == 1,
             Self::Origin => value.len() == 12,
             Self::Kind => std::str::from_utf8(value).is_ok(),
             Self::Header => value.first().is_some_and(|&name| value.len() >= 2 + usize::from(name)),

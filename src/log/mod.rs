@@ -8,14 +8,18 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
+use self::index::{Held, Kept};
 use crate::error::{Error, Result};
 use crate::format::header::{self, Fields, FileKind};
+use crate::format::index::Row;
 use crate::format::manifest::{About, SegmentRow};
 use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
 use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
 pub(crate) mod evidence;
+#[cfg_attr(not(test), allow(dead_code, reason = "priorities and keys read the rows"))]
+pub(crate) mod index;
 pub(crate) mod make;
 mod message;
 pub(crate) mod reader;
@@ -39,6 +43,10 @@ pub(crate) struct Segment {
     end: AtomicU64,
     /// Whether `end` is final.
     sealed: AtomicBool,
+    /// Bit `t`: some record has, or may have, an attribute with tag `t`.
+    tags: AtomicU64,
+    /// What is known of the messages that have a priority or a key.
+    rows: Mutex<Held>,
 }
 
 /// The log, as a reader sees it.
@@ -57,6 +65,7 @@ pub(crate) struct Log {
     sleepers: AtomicUsize,
     listeners: Mutex<Vec<Weak<dyn Wake>>>,
     failure: OnceLock<Error>,
+    kept: Kept,
 }
 
 /// The end that readers are shown.
@@ -78,7 +87,15 @@ impl Segment {
             capacity,
             end: AtomicU64::new(end),
             sealed: AtomicBool::new(row.length != 0),
+            tags: AtomicU64::new(row.about.tags),
+            rows: Held::new(row.length != 0, row.about.tags, end),
         }
+    }
+
+    /// Returns the union of attribute tags: bit `t` is set if some record has, or may have, one with
+    /// tag `t`. Set before readers see the record.
+    pub(crate) fn tags(&self) -> u64 {
+        self.tags.load(Ordering::Acquire)
     }
 
     /// Returns up to where the segment may be read, and whether that is final.
@@ -107,6 +124,7 @@ impl Log {
             sleepers: AtomicUsize::new(0),
             listeners: Mutex::new(Vec::new()),
             failure: OnceLock::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -166,8 +184,15 @@ impl Log {
         self.messages.load(Ordering::Acquire)
     }
 
-    /// Shows readers a new end in the active segment.
-    fn publish(&self, active: &Segment, end: End) {
+    /// Shows readers a new end in the active segment, with the union of its tags and the rows of what
+    /// is new there.
+    fn publish(&self, active: &Segment, end: End, tags: u64, fresh: &mut Vec<Row>) {
+        active.tags.store(tags, Ordering::Release);
+        active.add_rows(fresh);
+        self.show(active, end);
+    }
+
+    fn show(&self, active: &Segment, end: End) {
         active.end.store(end.position, Ordering::Release);
         self.messages.store(end.messages, Ordering::Release);
         self.next.store(end.next, Ordering::SeqCst);
@@ -184,7 +209,8 @@ impl Log {
     fn stop(&self, active: &Segment, durable: End, why: Error) {
         // The first failure is the cause of those after it.
         let _ = self.failure.set(why);
-        self.publish(active, durable);
+        active.cut_rows(durable.position);
+        self.show(active, durable);
     }
 
     /// Returns why nothing new will come; `None` while all is well.
@@ -192,8 +218,14 @@ impl Log {
         self.failure.get()
     }
 
-    /// Seals the active segment at its end and shows readers the next one.
-    fn append(&self, sealed: &Segment, end: u64, next: Arc<Segment>) {
+    /// Seals the active segment at its end, with the rows of what is new there, and shows readers the
+    /// next one.
+    fn append(&self, sealed: &Arc<Segment>, end: u64, tags: u64, fresh: &mut Vec<Row>, next: Arc<Segment>) {
+        sealed.tags.store(tags, Ordering::Release);
+        sealed.add_rows(fresh);
+        if sealed.is_indexed() {
+            self.keep(sealed.clone());
+        }
         let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
         let mut longer = Vec::clone(&set);
         longer.push(next);

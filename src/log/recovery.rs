@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::scan::{self, Expected, Here, Window};
 use crate::format::batch::BatchHeader;
+use crate::format::index::INDEXED;
 use crate::format::manifest::{About, LogMark};
 use crate::offset::Offset;
 use crate::storage::File;
@@ -152,13 +153,12 @@ impl Walk<'_> {
         let position = self.verdict.position;
         let first = self.verdict.next;
         if let Here::BadBody(header) = self.look()? {
-            self.verdict.damages.push(Damage {
-                position,
-                length: header.length(),
-                first: header.base,
-                end: header.end(),
-                header: false,
-            });
+            let (length, first, end) = (header.length(), header.base, header.end());
+            self.verdict.damages.push(Damage { position, length, first, end, header: false });
+            if header.attributes() {
+                // Of its records some may be good, and have any of these.
+                self.verdict.about.tags |= INDEXED;
+            }
             self.take(&header);
             return Ok(());
         }

@@ -84,7 +84,8 @@ impl Writer {
         };
         let sealed = std::mem::replace(&mut self.active, active);
         self.durable = End { position: PAGE_POSITION, next: self.shown, messages: self.messages };
-        self.log.append(&sealed.segment, sealed.position, segment);
+        let tags = sealed.about.tags;
+        self.log.append(&sealed.segment, sealed.position, tags, &mut self.fresh, segment);
         Ok(())
     }
 }

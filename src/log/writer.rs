@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::commit::Worker;
 use crate::error::{Error, Result};
 use crate::format::batch::Stamp;
+use crate::format::index::Row;
 use crate::manifest::Manifest;
 use crate::offset::Offsets;
 use crate::plant::{Plant, once, planted};
@@ -67,6 +68,8 @@ pub(crate) struct Writer {
     /// Emptied, to be used by the next group.
     spent: Group,
     pending: Pending,
+    /// Rows of batches that are written and that readers do not see yet.
+    pub(super) fresh: Vec<Row>,
 }
 
 /// From where an opening goes on.
@@ -172,6 +175,7 @@ impl Writer {
             buffer: Vec::new(),
             spent: Group::default(),
             pending: Pending::default(),
+            fresh: Vec::new(),
         }
     }
 
@@ -180,6 +184,7 @@ impl Writer {
         let path = self.log.path(self.active.segment.number);
         let error = Error::Poisoned { path, cause: cause.to_string() };
         self.poisoned = Some(error.clone());
+        self.fresh.clear();
         self.log.stop(&self.active.segment, self.durable, error.clone());
         error
     }
@@ -205,7 +210,7 @@ impl Writer {
                     group.answers[index] = Some(Ok(Offsets::new(0, 0)));
                     continue;
                 }
-                Wish::Push { batch, synced } => {
+                Wish::Push { batch, synced, .. } => {
                     sync |= synced;
                     (batch.length(), u64::from(batch.messages()), batch.tags)
                 }
@@ -266,9 +271,9 @@ impl Writer {
         if planted(Plant::MarkBeforeSync) { self.active.position } else { self.active.durable }
     }
 
-    fn publish_end(&self) {
+    fn publish_end(&mut self) {
         let end = End { position: self.active.position, next: self.shown, messages: self.messages };
-        self.log.publish(&self.active.segment, end);
+        self.log.publish(&self.active.segment, end, self.active.about.tags, &mut self.fresh);
     }
 
     /// Writes what is pending, in one write; a failure is answered to those it concerns.
@@ -310,7 +315,14 @@ impl Writer {
         if before / self.duty_every() != self.active.position / self.duty_every() {
             self.duties.wake();
         }
+        let mut position = before;
         for (index, offsets, tags) in jobs.drain(..) {
+            if let Wish::Push { batch, rows, .. } = &group.jobs[index].wish {
+                let base = offsets.end() - u64::from(batch.messages());
+                let place = |row: &Row| Row { offset: base + row.offset, position, time: now, ..*row };
+                self.fresh.extend(rows.iter().map(place));
+                position += batch.length();
+            }
             self.messages += offsets.len() as u64;
             self.shown = self.next.min(offsets.end());
             self.active.about.add(now, tags);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::format::batch::Encoded;
+use crate::format::index::Row;
 use crate::offset::Offsets;
 
 /// What somebody wants of the writer.
@@ -18,12 +19,12 @@ pub(crate) struct Job {
 pub(crate) enum Wish {
     Push {
         batch: Encoded,
+        /// Of its messages that have one; offsets are counted from the batch's first.
+        rows: Box<[Row]>,
         synced: bool,
     },
     /// Everything written before it on stable storage; with `mark`, and the manifest told so.
-    Sync {
-        mark: bool,
-    },
+    Sync { mark: bool },
 }
 
 /// What waits for a leader.
