@@ -509,6 +509,8 @@ def exception(cursor):
     found["failures"], found["losses"] = cursor.take(1), cursor.take(1)
     found["late"] = cursor.take(8)
     found["error"] = cursor.text()
+    found["priority"] = cursor.take(1)
+    found["key"] = cursor.take(8)
     return found
 
 
@@ -529,7 +531,7 @@ def snapshot(head, data):
     reading["hint"] = [first.take(8), first.take(8)]
     reading.update(holder=first.take(4), first_count=first.take(4), settled=first.take(8))
     done = second.items(16, lambda: [second.take(8), second.take(8)])
-    exceptions = third.items(38, lambda: exception(third))
+    exceptions = third.items(47, lambda: exception(third))
     policy = {"max_failures": fourth.take(1), "max_losses": fourth.take(1)}
     policy.update(retry_kind=fourth.take(1), retry_first=fourth.take(8), retry_cap=fourth.take(8))
     policy["retry_steps"] = [fourth.take(8) for _ in range(16)]
@@ -542,7 +544,12 @@ def snapshot(head, data):
     if len(rows) % 16:
         raise Bad("damaged", "waiting rows are cut")
     waiting = [
-        {"offset": number(rows, at + 10, 6), "due": number(rows, at + 4, 6), "position": 8 * number(rows, at, 4)}
+        {
+            "offset": number(rows, at + 10, 6),
+            "due": number(rows, at + 4, 6) % 2**44,
+            "priority": number(rows, at + 4, 6) // 2**44 ^ 4,
+            "position": 8 * number(rows, at, 4),
+        }
         for at in range(0, len(rows), 16)
     ]
     for cursor in cursors[:4]:
@@ -557,13 +564,17 @@ def snapshot(head, data):
         and all(low < high for low, high in zip(edges, edges[1:]))
         and edges[-1] <= LIMIT
         and all(high <= top or low > top for low, high in done)
-        and all(floor <= low < high <= top for low, high in spans)
+        and all(floor <= low < high <= LIMIT and (high <= top or low >= top) for low, high in spans)
         and all(one[1] <= other[0] for one, other in zip(spans, spans[1:]))
         and all(high <= start or low >= end for low, high in spans for start, end in done)
         and all(floor <= row["offset"] < top for row in waiting)
         and all(one["offset"] < other["offset"] for one, other in zip(waiting, waiting[1:]))
         and not any(low <= row["offset"] < high for row in waiting for low, high in [*spans, *done])
-        and not any(item["error"] and item["end"] - item["offset"] > 1 for item in exceptions)
+        and all(item["priority"] <= 9 for item in [*exceptions, *waiting])
+        and not any(
+            (item["error"] or item["priority"] != 4 or item["key"]) and item["end"] - item["offset"] > 1
+            for item in exceptions
+        )
     )
     if not sound:
         raise Bad("damaged", "a snapshot contradicts itself")
@@ -571,7 +582,7 @@ def snapshot(head, data):
 
 
 KINDS = "lent extended released done nacked dead revived discarded purged seek paused policy"
-KINDS = [None] + KINDS.split() + ["holder gone", "own mark"]
+KINDS = [None] + KINDS.split() + ["holder gone", "own mark", "aside"]
 
 
 def entry(data, salt, position):

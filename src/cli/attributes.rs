@@ -16,6 +16,12 @@ pub(super) struct Attributes {
     /// End messages that were not handed out within that time
     #[arg(long, value_name = "TIME", value_parser = super::duration)]
     expires_in: Option<Duration>,
+    /// Hand messages of a higher priority out first: 0 to 9, 4 is normal
+    #[arg(long, value_name = "0..9", value_parser = clap::value_parser!(u8).range(..=9))]
+    priority: Option<u8>,
+    /// Hand the messages of a key out one after the other, in their order
+    #[arg(long, value_name = "KEY")]
+    ordering_key: Option<String>,
     /// What kind of messages they are: `email/2`
     #[arg(long)]
     kind: Option<String>,
@@ -36,6 +42,12 @@ impl Attributes {
         }
         if let Some(time) = self.expires_in {
             message = message.expires_in(time);
+        }
+        if let Some(priority) = self.priority {
+            message = message.priority(priority);
+        }
+        if let Some(key) = &self.ordering_key {
+            message = message.ordering_key(key.as_bytes());
         }
         if let Some(kind) = &self.kind {
             message = message.kind(&kind[..]);

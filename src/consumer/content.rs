@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::codec::{self, DeserializeOwned, Encoding};
 use crate::error::{Error, Result};
 use crate::format::record::{self, Tag};
+use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
 use crate::log::reader::Message;
 use crate::offset::Offset;
@@ -126,6 +127,20 @@ impl Content {
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.moment(Tag::Expiry)
+    }
+
+    /// Returns the message's priority: 0 to 9, 4 if none was said.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.attribute(Tag::Priority)
+            .and_then(|value| value.first())
+            .map_or(NORMAL, |&first| first.min(HIGHEST))
+    }
+
+    /// Returns the key whose messages are handled one after the other, if that was said.
+    #[must_use]
+    pub fn ordering_key(&self) -> Option<&[u8]> {
+        self.attribute(Tag::OrderingKey)
     }
 
     fn moment(&self, tag: Tag) -> Option<SystemTime> {

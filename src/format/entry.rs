@@ -7,6 +7,8 @@
 //!      4 u8 kind · 5 u8 further slots · 6 u8 failures · 7 u8 losses
 //!      8 u48 offset · 14 u48 milliseconds since 1970 · 20 u32 lease (milliseconds; all ones: held),
 //!        of `dead` the reason, of `nacked` 1 if the loan ran out · 24 u64 delivery number
+//!   Of `aside`: 6 priority · 7 1 if it lies ahead of the head · 14 when it is due, or 0
+//!        · 20 position of its batch / 8, or 0 · 24 hash of its ordering key, or 0
 //!
 //!   further slots: u8 what (1 range, 2 text) · u8 zero · u16 length · bytes · zeros
 //!   range: u64 end (offset behind the last) · u64 messages in it. Text: UTF-8, 1,024 bytes at most
@@ -65,10 +67,12 @@ pub(crate) enum Kind {
     Policy = 12,
     HolderGone = 13,
     OwnMark = 14,
+    /// Met, and not lent as it came: it has a priority or an ordering key.
+    Aside = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Lent,
         Self::Extended,
         Self::Released,
@@ -83,6 +87,7 @@ impl Kind {
         Self::Policy,
         Self::HolderGone,
         Self::OwnMark,
+        Self::Aside,
     ];
 }
 

@@ -11,7 +11,7 @@ use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
 use super::manifest::{self, About, GroupRow, LogMark, SegmentRow, Slot};
 use super::record::{self, Tag};
-use super::snapshot::{self, Exception, Policy, Reading, Snapshot, State, Waiting};
+use super::snapshot::{self, Exception, NORMAL, Policy, Reading, Snapshot, State, Waiting};
 use super::{PAGE, PAGE_POSITION, names, round_up};
 
 const QUEUE: u128 = 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100;
@@ -153,6 +153,8 @@ fn snapshots() -> [Snapshot; 2] {
         losses: 2,
         late,
         error: error.into(),
+        priority: NORMAL,
+        key: 0,
     };
     let policy = Policy {
         max_failures: 20,
@@ -168,8 +170,8 @@ fn snapshots() -> [Snapshot; 2] {
     };
     let reading = Reading {
         floor: 2,
-        head: 18,
-        passed: 13,
+        head: 19,
+        passed: 14,
         hint: (1, 4136),
         holder: 0xbeef,
         first_count: 3,
@@ -188,8 +190,11 @@ fn snapshots() -> [Snapshot; 2] {
             // Rows: the loans of a dead holder, and a damaged stretch.
             exception((12, 14), delivery(9), State::Ready, ""),
             exception((14, 17), 0, State::Dead { reason: 4, since: TIME }, ""),
+            // Ahead of the head: of a high priority, and with an ordering key.
+            Exception { priority: 9, key: 0x0123_4567_89ab_cdef, ..exception((20, 21), 0, State::Ready, "") },
         ],
-        waiting: vec![Waiting::new(17, TIME + 9000, 4136 / 8)],
+        // Until a moment; and of a low priority.
+        waiting: vec![Waiting::new(17, TIME + 9000, 4136 / 8, NORMAL), Waiting::new(18, 0, 4136 / 8, 0)],
         policy,
         paused: Some(TIME + 5000),
         unknown: vec![(78, b"of a later version".to_vec())],
@@ -233,6 +238,14 @@ fn entries(which: usize) -> Vec<Entry> {
         Entry { lease: 1, ..base(Kind::Paused, 0) },
         base(Kind::Policy, 0),
         Entry { losses: 1, delivery: HOLDER << 32, ..base(Kind::HolderGone, 0) },
+        Entry {
+            failures: 9,
+            losses: 1,
+            lease: 4136 / 8,
+            delivery: 0x0123_4567_89ab_cdef,
+            ..base(Kind::Aside, 25)
+        },
+        Entry { time: 0, failures: 0, lease: 4136 / 8, ..base(Kind::Aside, 19) },
         base(Kind::OwnMark, (8192 + 64) / 32),
     ]
 }

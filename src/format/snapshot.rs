@@ -81,10 +81,20 @@ pub(crate) struct Exception {
     pub(crate) late: u64,
     /// Why it failed last; empty if nobody said. Only of a single message.
     pub(crate) error: String,
+    /// 0 to 9. Only a single message has another one than [`NORMAL`].
+    pub(crate) priority: u8,
+    /// A hash of its ordering key; 0 if it has none. Only of a single message.
+    pub(crate) key: u64,
 }
 
-/// A message that was never lent and waits for a moment that it names: 16 bytes, since there may be
-/// millions. From the low end: `u32 position / 8 · u48 due · u48 offset`.
+/// The priority of a message that names none.
+pub(crate) const NORMAL: u8 = 4;
+/// The highest priority.
+pub(crate) const HIGHEST: u8 = 9;
+
+/// A message that was never lent and waits, for a moment that it names or since its priority is low: 16
+/// bytes, since there may be millions. From the low end: `u32 position / 8 · u44 due · u4 priority,
+/// exclusive or 4 · u48 offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting(u128);
 
@@ -92,10 +102,13 @@ impl Waiting {
     /// Bytes between two positions that can be told.
     pub(crate) const STEP: u64 = 8;
     const HOLE: u128 = (1 << 80) - 1;
+    /// Milliseconds since 1970 from here on have no place in a row: from the year 2527.
+    pub(crate) const DUE_LIMIT: u64 = 1 << 44;
 
-    /// Makes a row; offset and due (milliseconds since 1970) have 48 bits.
-    pub(crate) const fn new(offset: u64, due: u64, position: u32) -> Self {
-        Self((offset as u128) << 80 | (due as u128) << 32 | position as u128)
+    /// Makes a row; the offset has 48 bits, due (milliseconds since 1970) 44, the priority 4.
+    pub(crate) const fn new(offset: u64, due: u64, position: u32, priority: u8) -> Self {
+        let due = (priority ^ NORMAL) as u128 * Self::DUE_LIMIT as u128 + due as u128;
+        Self((offset as u128) << 80 | due << 32 | position as u128)
     }
 
     /// Makes what is left of a row that was taken out. It is never stored.
@@ -111,9 +124,14 @@ impl Waiting {
         (self.0 >> 80) as u64
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "48 bits of what is left are asked for")]
+    #[expect(clippy::cast_possible_truncation, reason = "44 bits of what is left are asked for")]
     pub(crate) const fn due(self) -> u64 {
-        (self.0 >> 32) as u64 & (Offset::LIMIT - 1)
+        (self.0 >> 32) as u64 & (Self::DUE_LIMIT - 1)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "4 bits of what is left are asked for")]
+    pub(crate) const fn priority(self) -> u8 {
+        ((self.0 >> 76) as u8 & 15) ^ NORMAL
     }
 
     /// Returns the position of its batch in its segment, divided by [`Waiting::STEP`]; 0: not known.
@@ -218,12 +236,19 @@ impl Snapshot {
             floor < start && start < end && end <= limit && spares_head
         }) && self.done.windows(2).all(|pair| pair[0].1 < pair[1].0);
         let exceptions = self.exceptions.iter().all(|exception| {
-            let Exception { offset, end, ref error, .. } = *exception;
-            floor <= offset && offset < end && end <= head && (error.is_empty() || end - offset == 1)
+            let Exception { offset, end, ref error, priority, key, .. } = *exception;
+            let plain = error.is_empty() && priority == NORMAL && key == 0;
+            let spares_head = end <= head || offset >= head;
+            floor <= offset
+                && offset < end
+                && end <= limit
+                && spares_head
+                && (plain || end - offset == 1)
+                && priority <= HIGHEST
         }) && self.exceptions.windows(2).all(|pair| pair[0].end <= pair[1].offset);
-        let waiting =
-            self.waiting.iter().all(|row| floor <= row.offset() && row.offset() < head && !row.is_hole())
-                && self.waiting.windows(2).all(|pair| pair[0].offset() < pair[1].offset());
+        let waiting = self.waiting.iter().all(|row| {
+            floor <= row.offset() && row.offset() < head && !row.is_hole() && row.priority() <= HIGHEST
+        }) && self.waiting.windows(2).all(|pair| pair[0].offset() < pair[1].offset());
         floor <= head && head <= limit && ranges && exceptions && waiting && self.is_disjoint()
     }
 

@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::header::{self, COPIES, Features, Fields, FileKind, Header, SUPERSEDED};
 use super::manifest::{self, GroupRow, LogMark, SegmentRow, Slot};
 use super::record::{self, Tag};
-use super::snapshot::{self, Exception, Reading, Snapshot, State};
+use super::snapshot::{self, Exception, NORMAL, Reading, Snapshot, State};
 use super::{EVERY, Malformed, PAGE, checksum, section, seeded};
 use crate::{codec, offset::Offset};
 
@@ -303,6 +303,8 @@ fn snapshot_of(done: Vec<(u64, u64)>, offsets: &[u64]) -> Snapshot {
         losses: 0,
         late: 0,
         error: "no".into(),
+        priority: NORMAL,
+        key: 0,
     };
     let reading = Reading { floor: 10, head: 20, ..Reading::default() };
     Snapshot { reading, done, exceptions: offsets.iter().map(exception).collect(), ..Snapshot::default() }
@@ -327,7 +329,17 @@ fn every_flipped_bit_of_a_packed_snapshot_is_noticed() {
 #[test]
 fn a_snapshot_that_contradicts_itself_is_refused() {
     let good = snapshot_of(vec![(11, 12), (13, 15)], &[10, 12, 19]);
+    let with = |change: fn(&mut Exception)| {
+        let mut snapshot = snapshot_of(vec![], &[19]);
+        change(&mut snapshot.exceptions[0]);
+        snapshot
+    };
     let bad = [
+        // A row across the head; a row with a priority, or a key; a priority that is none.
+        with(|one| (one.end, one.error) = (21, String::new())),
+        with(|one| (one.offset, one.error, one.priority) = (18, String::new(), 5)),
+        with(|one| (one.offset, one.error, one.key) = (18, String::new(), 5)),
+        with(|one| one.priority = 10),
         snapshot_of(vec![(10, 12)], &[]),
         snapshot_of(vec![(12, 12)], &[]),
         snapshot_of(vec![(11, 13), (13, 14)], &[]),
@@ -337,13 +349,14 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
         snapshot_of(vec![], &[11, 11]),
         snapshot_of(vec![], &[12, 11]),
         snapshot_of(vec![], &[Offset::LIMIT]),
-        // Not below the head, done too, and a range that reaches across the head.
-        snapshot_of(vec![], &[20]),
+        // Done too, and a range that reaches across the head.
         snapshot_of(vec![(11, 13)], &[12]),
         snapshot_of(vec![(19, 22)], &[]),
     ];
 
     assert_eq!(Snapshot::decode(&good.encode()), Ok(good));
+    let ahead = snapshot_of(vec![], &[20]);
+    assert_eq!(Snapshot::decode(&ahead.encode()), Ok(ahead));
     for snapshot in bad {
         assert!(is_damaged(&Snapshot::decode(&snapshot.encode())), "{snapshot:?}");
     }

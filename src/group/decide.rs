@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
+use super::exceptions::{ALONE_FROM, Exception, Held, Life, PLAIN, count_of, holder_of, rank_of};
 use super::policy::retry;
 use super::state::{Now, State};
 use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
+use crate::format::snapshot::Waiting;
 use crate::offset::Offset;
 
 /// How many loans a holder can have: as many as 32 bits count.
@@ -22,12 +23,28 @@ const LOANS_OF_A_HOLDER: u64 = 1 << 32;
 pub(crate) enum Next {
     /// This one, which was lent or delayed before.
     Again(u64),
-    /// The first message from the head on, if the log has one; else to wait, see
-    /// [`State::next_timer`].
-    Fresh,
+    /// The first message from the head on, if the log has one; else this one, of a low priority; else
+    /// to wait, see [`State::next_timer`].
+    Fresh { or: Option<u64> },
     /// Nothing before a loan is settled, or that time.
     Nothing { until: Option<Duration> },
 }
+
+/// What a message says that is not to be lent just as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Special {
+    pub(crate) priority: u8,
+    /// A hash of its ordering key, or 0.
+    pub(crate) key: u64,
+    /// When it is due (milliseconds since 1970), or 0.
+    pub(crate) due: u64,
+    /// Where its batch lies.
+    pub(crate) position: u64,
+}
+
+/// So many messages wait for others of their ordering keys at the most; then nothing further is met
+/// until one of them is lent, since each takes memory.
+const MOST_IN_LINES: u64 = 1 << 16;
 
 /// What became of the acks of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,27 +64,58 @@ impl State {
             return Next::Nothing { until: pause.at.into_iter().chain(self.next_timer(now)).min() };
         }
         if self.exceptions.is_empty() {
-            return Next::Fresh;
+            return Next::Fresh { or: None };
         }
         let nothing = Next::Nothing { until: self.next_timer(now) };
         let held = self.held();
         if held.alone > 0 {
             return nothing;
         }
-        match self.exceptions.first_ready(now.mono) {
-            (None, None) => Next::Fresh,
-            (Some(plain), None) => Next::Again(plain),
-            (plain, Some(alone)) if held.loans == 0 => Next::Again(plain.unwrap_or(alone).min(alone)),
-            (Some(plain), Some(alone)) if !drain || plain < alone => Next::Again(plain),
-            (None, Some(_)) if !drain => Next::Fresh,
-            (_, Some(_)) => nothing,
+        let first = match self.exceptions.first_ready() {
+            (plain, None) => plain,
+            (plain, Some(alone)) if held.loans == 0 => Some(plain.unwrap_or(alone).min(alone)),
+            (Some(plain), Some(alone)) if !drain || plain < alone => Some(plain),
+            (None, Some(_)) if !drain => None,
+            (_, Some(_)) => return nothing,
+        };
+        let fresh = self.exceptions.in_lines() < MOST_IN_LINES;
+        match first {
+            Some((rank, offset)) if rank <= PLAIN || !fresh => Next::Again(offset),
+            low if fresh => Next::Fresh { or: low.map(|(_, offset)| offset) },
+            _ => nothing,
         }
     }
 
+    /// Tells whether nothing of a higher priority than the `priority` of a message that was not met yet
+    /// is to be lent first.
+    pub(crate) fn is_next(&self, priority: u8) -> bool {
+        let (plain, alone) = self.exceptions.first_ready();
+        plain.into_iter().chain(alone).all(|(rank, _)| rank > rank_of(priority))
+    }
+
+    /// Returns the next message of an ordering key for a receive that has `out` of its messages.
+    pub(crate) fn next_of(&self, key: u64, out: usize) -> Option<u64> {
+        self.exceptions.next_of(key, out)
+    }
+
+    /// Returns the hash of a message's ordering key, if it was put aside with one; else 0.
+    pub(crate) fn key_of(&self, offset: u64) -> u64 {
+        self.exceptions.at(offset).map_or(0, |(_, one)| one.key)
+    }
+
+    /// Puts a message aside that has a priority or an ordering key, `ahead` of the head or where reading
+    /// has come to.
+    pub(crate) fn aside(&self, offset: u64, special: &Special, ahead: bool) -> Entry {
+        let entry =
+            Entry { failures: special.priority, losses: ahead.into(), ..Entry::new(Kind::Aside, offset) };
+        let lease = u32::try_from(special.position / Waiting::STEP).unwrap_or(0);
+        Entry { time: stamp(special.due), lease, delivery: special.key, ..entry }
+    }
+
     /// Tells whether something cannot be lent before a loan ends: a message that is to be handed out
-    /// alone, or all the others while it is out.
+    /// alone, or all the others while it is out, or the next of an ordering key.
     pub(crate) fn waits_for_loans(&self) -> bool {
-        self.exceptions.has_lonely() || self.held().alone > 0
+        self.exceptions.has_lonely() || self.exceptions.in_lines() > 0 || self.held().alone > 0
     }
 
     /// Returns when next a message becomes due or a loan ends; `None` if no time changes anything.
@@ -93,20 +141,23 @@ impl State {
 
     /// Tells whether a message comes again, now.
     pub(crate) fn is_ready(&self, offset: u64, now: Now) -> bool {
-        self.exceptions.at(offset).is_some_and(|(_, one)| match one.life {
+        let Some((_, one)) = self.exceptions.at(offset) else {
+            return self.exceptions.is_low_and_due(offset);
+        };
+        match one.life {
             Life::Ready => true,
             Life::Delayed { at, .. } => at.is_none_or(|at| at <= now.mono),
             Life::Lent { .. } | Life::Dead { .. } => false,
-        })
+        }
     }
 
     /// Lends a message that is ready again; `None` if it is not, or a new holder is needed.
     pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now) -> Option<Entry> {
         let ready = self.is_ready(offset, now);
-        let (_, one) = self.exceptions.at(offset)?;
+        let (failures, losses) = self.past(offset);
         let delivery = self.deliveries(1).filter(|_| ready)?;
         let entry = Entry { lease, time: stamp(now.wall), delivery, ..Entry::new(Kind::Lent, offset) };
-        Some(Entry { failures: one.failures, losses: one.losses, ..entry })
+        Some(Entry { failures, losses, ..entry })
     }
 
     /// Lends messages for the first time: all from `first` to `end`, which have no gaps and begin at
@@ -294,16 +345,16 @@ impl State {
     /// has come to offsets behind it, and to more messages than there are, or has them still to do. (A
     /// group that was told to start behind the end proves nothing.)
     pub(crate) fn missing(&self, next: u64, messages: u64) -> Option<(u64, u64)> {
-        let end = self.head.max(self.done.end());
+        let end = self.head.max(self.done.end()).max(self.exceptions.end());
         let proof = self.passed > messages || self.lost(next, Now::default()).is_some();
         (end > next && proof).then_some((next, end))
     }
 
     /// Makes done what the log does not have any more: all from `first` to the head.
     pub(crate) fn lost(&self, first: u64, now: Now) -> Option<Entry> {
-        let (first, end) = (first.max(self.floor), self.head);
+        let (first, end) = (first.max(self.floor), self.head.max(self.exceptions.end()));
         let more = More::Range { end, messages: 0 };
-        let open = first < end && !self.fresh_within(first, end).is_empty()
+        let open = first < self.head && !self.fresh_within(first, self.head).is_empty()
             || self.exceptions.within(first, end).next().is_some()
             || self.exceptions.waiting_within(first, end).next().is_some();
         open.then(|| Entry { time: stamp(now.wall), more, ..Entry::new(Kind::Discarded, first) })
@@ -311,10 +362,7 @@ impl State {
 
     /// Tells whether a loan is out under that number.
     pub(crate) fn holds(&self, offset: u64, delivery: u64) -> bool {
-        if offset < self.floor || offset >= self.head {
-            return false;
-        }
-        if self.exceptions.waits(offset) {
+        if offset < self.floor || self.exceptions.waits(offset) {
             return false;
         }
         if !self.exceptions.is_empty()
@@ -322,6 +370,9 @@ impl State {
         {
             let Life::Lent { delivery: first, .. } = one.life else { return false };
             return first.wrapping_add(offset - start) == delivery;
+        }
+        if offset >= self.head {
+            return false;
         }
         // The floor itself is never done.
         if offset != self.floor && self.done.end_of(offset).is_some() {

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::later::{Later, Wait};
+use super::lines::Lines;
 use super::state::Now;
 use super::stored::delayed;
 use crate::format::entry::{HELD, MAX_TEXT, cut};
-use crate::format::snapshot::Waiting;
+use crate::format::snapshot::{HIGHEST, NORMAL, Waiting};
 
 /// From so many losses on a message is handed out alone: it may be what kills its holders.
 pub(crate) const ALONE_FROM: u8 = 2;
@@ -24,6 +25,20 @@ pub(crate) const ANY_SEGMENT: u64 = 0;
 /// million loans would be a gigabyte. The entry has the whole text for as long as it is there.
 const WHOLE_TEXTS: u64 = 1 << 20;
 const SHORT_TEXT: usize = 64;
+
+/// Where a priority stands among those that are ready: the lowest goes first.
+pub(crate) type Rank = u8;
+
+/// The place of a message among those that are ready: its rank and offset.
+pub(crate) type Turn = (Rank, u64);
+
+/// The rank of a message that names no priority.
+pub(crate) const PLAIN: Rank = rank_of(NORMAL);
+
+/// Returns the rank of a priority.
+pub(crate) const fn rank_of(priority: u8) -> Rank {
+    HIGHEST.saturating_sub(priority)
+}
 
 /// A message with a past, or a row of them (from its key up to `end`) that share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +54,10 @@ pub(crate) struct Exception {
     pub(crate) error: Option<Box<str>>,
     /// Segment and position where it lies: a hint in memory, lost when the row is cut.
     pub(crate) place: Option<(u64, u64)>,
+    /// Only of a single message another one than that of all.
+    pub(crate) priority: u8,
+    /// A hash of its ordering key, or 0. Only of a single message.
+    pub(crate) key: u64,
 }
 
 /// Where it is in its life.
@@ -66,7 +85,8 @@ pub(crate) enum Life {
 impl Exception {
     /// Makes a row up to `end` that is ready and has no past.
     pub(crate) const fn ready(end: u64) -> Self {
-        Self { end, life: Life::Ready, failures: 0, losses: 0, late: 0, error: None, place: None }
+        let (life, error, place, priority) = (Life::Ready, None, None, NORMAL);
+        Self { end, life, failures: 0, losses: 0, late: 0, error, place, priority, key: 0 }
     }
 
     /// Cuts what lies from `at` on off a row that begins at `start`.
@@ -81,6 +101,16 @@ impl Exception {
             tail.late = tail.late.wrapping_add(at - start);
         }
         tail
+    }
+
+    /// Tells whether it has a turn only after those of its key before it, and whether it is out.
+    fn in_line(&self) -> Option<bool> {
+        let alive = self.key != 0 && !matches!(self.life, Life::Dead { .. });
+        alive.then_some(matches!(self.life, Life::Lent { .. }))
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.life, Life::Ready | Life::Delayed { at: None, .. })
     }
 
     fn text_len(&self) -> u64 {
@@ -112,9 +142,11 @@ pub(crate) struct Tally {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exceptions {
     map: BTreeMap<u64, Exception>,
-    ready: BTreeSet<u64>,
+    ready: BTreeSet<Turn>,
     /// Ready too, to be handed out alone: apart, so that passing over them costs nothing.
-    ready_alone: BTreeSet<u64>,
+    ready_alone: BTreeSet<Turn>,
+    /// Of those with an ordering key only the one whose turn it is stands among the ready.
+    lines: Lines,
     waiting: BTreeSet<(Duration, u64)>,
     ending: BTreeSet<(Duration, u64)>,
     held: BTreeMap<u32, Held>,
@@ -130,17 +162,18 @@ impl Exceptions {
 
     /// Adds a message that was never lent and waits; nothing may be there. Where it cannot be kept small
     /// it becomes a row.
-    pub(crate) fn wait(&mut self, offset: u64, due: u64, position: u64, now: Now) {
-        let wait = Wait { offset, due, position };
+    pub(crate) fn wait(&mut self, wait: Wait, now: Now) {
         if !self.later.push(wait, now) {
-            self.put_waiting(wait, delayed(due, now));
+            self.put_waiting(wait, delayed(wait.due, now));
         }
     }
 
     /// Makes a row of one that waits, or did.
     fn put_waiting(&mut self, wait: Wait, life: Life) {
         let place = (wait.position > 0).then_some((ANY_SEGMENT, wait.position));
-        self.put(wait.offset, Exception { life, place, ..Exception::ready(wait.offset + 1) });
+        let priority = wait.priority;
+        let life = if wait.due == 0 { Life::Ready } else { life };
+        self.put(wait.offset, Exception { life, place, priority, ..Exception::ready(wait.offset + 1) });
     }
 
     /// Tells whether a message was never lent and waits.
@@ -176,6 +209,11 @@ impl Exceptions {
         }
     }
 
+    /// Returns the offset behind the last row.
+    pub(crate) fn end(&self) -> u64 {
+        self.map.last_key_value().map_or(0, |(_, last)| last.end)
+    }
+
     /// Returns how many rows there are.
     pub(crate) fn len(&self) -> usize {
         self.map.len()
@@ -187,7 +225,9 @@ impl Exceptions {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        Tally { delayed: self.tally.delayed + self.waiting_count(), ..self.tally }
+        let low = self.later.low_len() as u64;
+        let delayed = self.tally.delayed + self.waiting_count() - low;
+        Tally { delayed, ready: self.tally.ready + low, ..self.tally }
     }
 
     /// Returns the row that holds `offset`, and where it begins.
@@ -211,8 +251,51 @@ impl Exceptions {
     pub(crate) fn put(&mut self, start: u64, exception: Exception) {
         debug_assert!(start < exception.end);
         self.index(start, &exception);
+        let key = exception.key;
         let before = self.map.insert(start, exception);
         debug_assert!(before.is_none());
+        self.give_turn(key);
+    }
+
+    fn remove(&mut self, start: u64) -> Option<Exception> {
+        let exception = self.map.remove(&start)?;
+        self.unindex(start, &exception);
+        self.give_turn(exception.key);
+        Some(exception)
+    }
+
+    /// Puts the one of a key whose turn it is among the ready.
+    fn give_turn(&mut self, key: u64) {
+        if key != 0
+            && let Some(first) = self.lines.first(key)
+            && let Some(one) = self.map.get(&first).filter(|one| one.is_ready())
+        {
+            let (rank, losses) = (rank_of(one.priority), one.losses);
+            self.ready_of(losses).insert((rank, first));
+        }
+    }
+
+    /// Takes the one of a key away from there whose turn it was.
+    fn take_turn(&mut self, key: u64) {
+        if key != 0
+            && let Some(first) = self.lines.first(key)
+            && let Some(one) = self.map.get(&first)
+        {
+            let (rank, losses) = (rank_of(one.priority), one.losses);
+            self.ready_of(losses).remove(&(rank, first));
+        }
+    }
+
+    /// Returns the next message of a key for the receive that has the first `out` of them already; it is
+    /// ready, and need not be alone.
+    pub(crate) fn next_of(&self, key: u64, out: usize) -> Option<u64> {
+        let next = self.lines.next(key, out)?;
+        self.map.get(&next).is_some_and(|one| one.is_ready() && one.losses < ALONE_FROM).then_some(next)
+    }
+
+    /// Counts the messages with an ordering key that are not out, whether or not it is their turn.
+    pub(crate) const fn in_lines(&self) -> u64 {
+        self.lines.waiting()
     }
 
     /// Takes out all that lies in `first..end`; rows that reach across are cut.
@@ -220,8 +303,7 @@ impl Exceptions {
         let starts: Vec<u64> = self.within(first, end).map(|(start, _)| start).collect();
         let mut taken = Vec::with_capacity(starts.len());
         for mut start in starts {
-            let Some(mut exception) = self.map.remove(&start) else { continue };
-            self.unindex(start, &exception);
+            let Some(mut exception) = self.remove(start) else { continue };
             if start < first {
                 let tail = exception.split_off(start, first);
                 self.put(start, std::mem::replace(&mut exception, tail));
@@ -256,8 +338,7 @@ impl Exceptions {
         while let Some(&(at, start)) = self.waiting.first()
             && at <= now.mono
         {
-            let Some(mut exception) = self.map.remove(&start) else { break };
-            self.unindex(start, &exception);
+            let Some(mut exception) = self.remove(start) else { break };
             if let Life::Delayed { at, .. } = &mut exception.life {
                 *at = None;
             }
@@ -265,16 +346,21 @@ impl Exceptions {
         }
     }
 
-    /// Returns the first that is ready, of the plain ones and of those to be alone. Of those that were
-    /// never lent and wait, it knows the ones that [`Exceptions::ripen`] has found due.
-    pub(crate) fn first_ready(&self, now: Duration) -> (Option<u64>, Option<u64>) {
-        let (mut plain, mut alone) = (self.ready.first().copied(), self.ready_alone.first().copied());
-        for &(_, start) in self.waiting.range(..=(now, u64::MAX)) {
-            let losses = self.map.get(&start).map_or(0, |exception| exception.losses);
-            let first = if losses < ALONE_FROM { &mut plain } else { &mut alone };
-            *first = Some(first.map_or(start, |other| other.min(start)));
-        }
-        (plain, alone)
+    /// Returns the first that is ready, of those that need not be alone and of those that do. It knows what
+    /// [`Exceptions::ripen`] has found due.
+    pub(crate) fn first_ready(&self) -> (Option<Turn>, Option<Turn>) {
+        let plain = self.ready.first().copied().into_iter().chain(self.later.first_low()).min();
+        (plain, self.ready_alone.first().copied())
+    }
+
+    /// Tells whether one that was never lent waits for nothing but messages of higher priorities.
+    pub(crate) fn is_low_and_due(&self, offset: u64) -> bool {
+        self.later.is_low_and_due(offset)
+    }
+
+    /// Tells where one lies that was never lent and waits.
+    pub(crate) fn waiting_place(&self, offset: u64) -> Option<(u64, u64)> {
+        Some((ANY_SEGMENT, self.later.position(offset)?))
     }
 
     /// Returns when the next message becomes due or the next loan ends, if that is after `now`.
@@ -327,12 +413,19 @@ impl Exceptions {
 
     fn index(&mut self, start: u64, exception: &Exception) {
         let count = exception.end - start;
+        let in_line = exception.in_line();
+        if let Some(out) = in_line {
+            self.take_turn(exception.key);
+            self.lines.add(exception.key, start, out);
+        }
         self.tally.text += exception.text_len();
         self.tally.late += if exception.late == 0 { 0 } else { count };
         match exception.life {
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready += count;
-                self.ready_of(exception.losses).insert(start);
+                if in_line.is_none() {
+                    self.ready_of(exception.losses).insert((rank_of(exception.priority), start));
+                }
             }
             Life::Delayed { at: Some(at), .. } => {
                 self.tally.delayed += count;
@@ -353,14 +446,18 @@ impl Exceptions {
         }
     }
 
+    /// Takes a row out of the indexes that is in the map no more.
     fn unindex(&mut self, start: u64, exception: &Exception) {
         let count = exception.end - start;
+        if exception.in_line().is_some() {
+            self.lines.remove(exception.key, start);
+        }
         self.tally.text -= exception.text_len();
         self.tally.late -= if exception.late == 0 { 0 } else { count };
         match exception.life {
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready -= count;
-                self.ready_of(exception.losses).remove(&start);
+                self.ready_of(exception.losses).remove(&(rank_of(exception.priority), start));
             }
             Life::Delayed { at: Some(at), .. } => {
                 self.tally.delayed -= count;
@@ -386,7 +483,7 @@ impl Exceptions {
         }
     }
 
-    fn ready_of(&mut self, losses: u8) -> &mut BTreeSet<u64> {
+    fn ready_of(&mut self, losses: u8) -> &mut BTreeSet<Turn> {
         if losses < ALONE_FROM { &mut self.ready } else { &mut self.ready_alone }
     }
 }

@@ -1,25 +1,27 @@
-//! Which messages wait for a moment that they name themselves, and were never lent? Pure.
+//! Which messages wait, and were never lent: for a moment that they name themselves, or since others go
+//! before those of a low priority? Pure.
 //!
 //! There may be millions of them, so each takes 32 bytes, and little more while these grow: a row of
 //! 16 in a vector that is sorted by offset, since reading comes to them in that order; and 16 in a
-//! heap that is sorted by when they are due. A row that is taken out leaves a hole, and the holes go
-//! once there are more of them than rows.
+//! heap that is sorted by when they are due, or in a set of those that are and have a low priority. A
+//! row that is taken out leaves a hole, and the holes go once there are more of them than rows.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use super::exceptions::{Turn, rank_of};
 use super::state::Now;
 use super::stored::wait_of;
-use crate::format::snapshot::Waiting;
-use crate::offset::Offset;
+use crate::format::snapshot::{NORMAL, Waiting};
 
 /// A message that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) offset: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; of a low priority also one that is past, or 0.
     pub(super) due: u64,
+    pub(super) priority: u8,
     /// Where its batch lies in its segment; 0 if that is not known.
     pub(super) position: u64,
 }
@@ -32,6 +34,8 @@ pub(super) struct Later {
     /// When each is due, in nanoseconds of the clock that cannot jump, and its offset. The first is one
     /// that still waits.
     heap: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Those of a low priority that are due, the first to be lent first.
+    low: BTreeSet<Turn>,
     /// When it was last looked at.
     seen: Now,
 }
@@ -46,21 +50,27 @@ impl Later {
     }
 
     /// Adds a message; `false` if it is none that can wait here: its offset is not above the others', or
-    /// it is due already.
+    /// it is due already and has no low priority.
     pub(super) fn push(&mut self, wait: Wait, now: Now) -> bool {
         let above = self.rows.last().is_none_or(|row| row.offset() < wait.offset);
         let left = wait_of(wait.due, now);
+        let low = wait.priority < NORMAL;
+        let fits = wait.due < Waiting::DUE_LIMIT && (low || !left.is_zero());
         let position = u32::try_from(wait.position / Waiting::STEP);
-        let (true, true, Ok(position)) = (above, !left.is_zero(), position) else { return false };
+        let (true, true, Ok(position)) = (above, fits, position) else { return false };
         self.seen = now;
         // By a quarter, not twofold: a million is to take little more than a million's worth.
         if self.rows.len() == self.rows.capacity() {
             self.rows.reserve_exact((self.rows.len() / 4).max(64));
         }
+        self.rows.push(Waiting::new(wait.offset, wait.due, position, wait.priority));
+        if left.is_zero() {
+            self.low.insert((rank_of(wait.priority), wait.offset));
+            return true;
+        }
         if self.heap.len() == self.heap.capacity() {
             self.heap.reserve_exact((self.heap.len() / 4).max(64));
         }
-        self.rows.push(Waiting::new(wait.offset, wait.due.min(Offset::LIMIT - 1), position));
         self.heap.push(Reverse((nanos(now.mono.saturating_add(left)), wait.offset)));
         true
     }
@@ -70,7 +80,8 @@ impl Later {
         if let Some(index) = self.find(offset)
             && let Ok(position) = u32::try_from(position / Waiting::STEP)
         {
-            self.rows[index] = Waiting::new(offset, self.rows[index].due(), position);
+            let row = self.rows[index];
+            self.rows[index] = Waiting::new(offset, row.due(), position, row.priority());
         }
     }
 
@@ -102,7 +113,29 @@ impl Later {
         taken
     }
 
-    /// Takes those out that are due.
+    /// Returns the first of those that wait for nothing but messages of higher priorities, and where it
+    /// lies.
+    pub(super) fn first_low(&self) -> Option<Turn> {
+        self.low.first().copied()
+    }
+
+    /// Tells whether a message is one of those.
+    pub(super) fn is_low_and_due(&self, offset: u64) -> bool {
+        let rank = self.find(offset).map(|index| rank_of(self.rows[index].priority()));
+        rank.is_some_and(|rank| self.low.contains(&(rank, offset)))
+    }
+
+    /// Counts those.
+    pub(super) fn low_len(&self) -> usize {
+        self.low.len()
+    }
+
+    /// Tells where a message lies; 0 if that is not known.
+    pub(super) fn position(&self, offset: u64) -> Option<u64> {
+        self.find(offset).map(|index| wait(&self.rows[index]).position).filter(|&position| position > 0)
+    }
+
+    /// Takes those out that are due, but for those of a low priority: they go on waiting here.
     pub(super) fn ripe(&mut self, now: Now) -> Vec<Wait> {
         self.seen = now;
         let mut ripe = Vec::new();
@@ -110,8 +143,12 @@ impl Later {
             && at <= nanos(now.mono)
         {
             self.heap.pop();
-            if let Some(index) = self.find(offset) {
-                ripe.push(wait(&self.rows[index]));
+            let Some(index) = self.find(offset) else { continue };
+            let one = wait(&self.rows[index]);
+            if one.priority < NORMAL {
+                self.low.insert((rank_of(one.priority), offset));
+            } else {
+                ripe.push(one);
                 self.remove(offset);
             }
         }
@@ -137,6 +174,7 @@ impl Later {
 
     fn remove(&mut self, offset: u64) {
         let Some(index) = self.find(offset) else { return };
+        self.low.remove(&(rank_of(self.rows[index].priority()), offset));
         self.rows[index] = Waiting::hole(offset);
         self.holes += 1;
         self.drop_stale();
@@ -163,7 +201,8 @@ impl Later {
 }
 
 fn wait(row: &Waiting) -> Wait {
-    Wait { offset: row.offset(), due: row.due(), position: u64::from(row.position()) * Waiting::STEP }
+    let position = u64::from(row.position()) * Waiting::STEP;
+    Wait { offset: row.offset(), due: row.due(), priority: row.priority(), position }
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -180,7 +219,7 @@ mod tests {
     const START: Now = Now { mono: Duration::from_secs(5), wall: 1_700_000_000_000 };
 
     fn waits(offset: u64, millis: u64) -> Wait {
-        Wait { offset, due: START.wall + millis, position: offset * 8 }
+        Wait { offset, due: START.wall + millis, priority: NORMAL, position: offset * 8 }
     }
 
     fn after(millis: u64) -> Now {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::state::{Counts, Now, State};
 use super::writer::Writer;
 use crate::clock::Clock;
@@ -62,6 +63,10 @@ pub(crate) struct Shared {
     pub(super) again: Option<Cursor>,
     /// A message that comes again, read and not yet lent.
     pub(super) fetched: Option<Message>,
+    /// Where it looks for high priorities; `None` while somebody reads with it.
+    pub(super) ahead: Option<Ahead>,
+    /// From the head up to here everything is done or was put aside.
+    pub(super) skipped: u64,
     /// How often reading was told to go on elsewhere: what was read before is no use then.
     pub(super) seeks: u64,
     /// No more calls: closed, removed, or poisoned.
@@ -157,6 +162,8 @@ impl Live {
             stash: None,
             again: Some(Cursor::new(log.clone())),
             fetched: None,
+            ahead: Some(Ahead::default()),
+            skipped: 0,
             seeks: 0,
             stopped: None,
             broken: None,

@@ -4,6 +4,7 @@
 //! halves are switched, so that the change is in a synced snapshot. Where there is no room for a
 //! switch, the entries are synced instead.
 
+use super::ahead::Ahead;
 use super::live::{Live, Locked};
 use super::receive;
 use super::rule::{Dead, MessageState};
@@ -89,6 +90,8 @@ impl Live {
         let entry = guard.state.seek(offset, messages, self.now());
         self.record(&mut guard, &[entry])?;
         guard.seeks += 1;
+        guard.skipped = 0;
+        guard.ahead = guard.ahead.take().map(|_| Ahead::default());
         guard.stash = None;
         guard.fetched = None;
         self.keep(guard)

@@ -6,12 +6,15 @@
 //! stored. Entries state outcomes, never policy, so a later version may decide otherwise and still
 //! read what an earlier one decided.
 
+mod ahead;
 mod aside;
 pub(crate) mod decide;
 mod exceptions;
 mod later;
+mod lines;
 pub(crate) mod live;
 pub(crate) mod manage;
+mod passing;
 pub(crate) mod policy;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;

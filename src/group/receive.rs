@@ -6,11 +6,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::aside::{self, Aside};
-use super::decide::Next;
+use super::decide::{Next, Special};
 use super::exceptions::ANY_SEGMENT;
 use super::live::{Live, Locked};
-use super::state::Now;
+use super::state::{Now, State};
 use crate::error::{Error, Result};
 use crate::format::entry::SLOT_BYTES;
 use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
@@ -29,6 +30,25 @@ pub(crate) struct Loan {
     pub(crate) attempt: u32,
     /// Milliseconds, or all ones.
     pub(crate) lease: u32,
+}
+
+/// The ordering keys of what one receive was lent, and of how many messages each.
+#[derive(Debug, Default)]
+struct Keys(Vec<(u64, usize)>);
+
+impl Keys {
+    fn took(&mut self, key: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            _ if key == 0 => {}
+            Some((_, count)) => *count += 1,
+            None => self.0.push((key, 1)),
+        }
+    }
+
+    /// Returns the next message of one of the keys, if it is ready: nobody else gets it meanwhile.
+    fn next(&self, state: &State) -> Option<u64> {
+        self.0.iter().find_map(|&(key, out)| state.next_of(key, out))
+    }
 }
 
 /// What a receiver asks for.
@@ -69,6 +89,7 @@ impl Live {
     /// Lends messages, not yet recorded where a crash finds it; those lent before an error stay lent.
     fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
         let mut guard = self.enter()?;
+        let mut keys = Keys::default();
         loop {
             let left = (ask.most - loans.len()).min(MOST);
             if left == 0 || ask.stop.load(Ordering::Acquire) {
@@ -92,20 +113,40 @@ impl Live {
             }
             guard.state.ripen(now);
             let lease = ask.lease.unwrap_or_else(|| guard.state.lease());
-            let due = match guard.state.next(now, ask.drain) {
-                Next::Again(offset) => {
-                    guard = self.lend_again(guard, offset, lease, now, loans)?;
+            let mut next = guard.state.next(now, ask.drain);
+            if !matches!(next, Next::Nothing { .. }) {
+                let (back, found) = self.raise(guard, now)?;
+                guard = back;
+                if found {
                     continue;
                 }
-                Next::Nothing { until } => until,
-                Next::Fresh => {
+                if let Some(offset) = keys.next(&guard.state) {
+                    next = Next::Again(offset);
+                }
+            }
+            let again = match next {
+                Next::Nothing { .. } => None,
+                Next::Again(offset) => Some(offset),
+                Next::Fresh { or } => {
                     let (back, found) = self.lend_fresh(guard, left, lease, now, loans)?;
                     guard = back;
                     if found {
                         continue;
                     }
-                    guard.state.next_timer(now)
+                    or
                 }
+            };
+            if let Some(offset) = again {
+                let before = loans.len();
+                guard = self.lend_again(guard, offset, lease, now, loans)?;
+                if loans.len() > before {
+                    keys.took(guard.state.key_of(offset));
+                }
+                continue;
+            }
+            let due = match next {
+                Next::Nothing { until } => until,
+                _ => guard.state.next_timer(now),
             };
             if !loans.is_empty() {
                 break;
@@ -123,6 +164,42 @@ impl Live {
             guard = self.sleep(guard, seen, until, ask);
         }
         Ok(guard)
+    }
+
+    /// Puts the message of the highest priority aside that lies ahead, if nothing else goes before it;
+    /// tells whether something has changed, or may have: then all is looked at anew.
+    fn raise<'a>(&'a self, mut guard: Locked<'a>, now: Now) -> Result<(Locked<'a>, bool)> {
+        let shared = &mut *guard;
+        let Some(ahead) = &mut shared.ahead else {
+            // Somebody reads with it, and will wake us.
+            return Ok((self.commit.wait_changed(guard, &*self.clock, None), true));
+        };
+        let (state, end) = (&shared.state, self.log.next());
+        ahead.pass(end, |offset| state.is_met(offset));
+        if ahead.is_behind(&self.log) {
+            return Ok((self.read_ahead(guard)?, true));
+        }
+        let Some(row) = ahead.first(end) else { return Ok((guard, false)) };
+        let due = if row.due > now.wall { row.due } else { 0 };
+        if due == 0 && !state.is_next(row.priority) {
+            return Ok((guard, false));
+        }
+        let special = Special { priority: row.priority, key: 0, due, position: row.position };
+        let entry = state.aside(row.offset, &special, true);
+        self.put(&mut guard, &entry, now)?;
+        Ok((guard, true))
+    }
+
+    /// Reads what lies ahead, no lock held.
+    fn read_ahead<'a>(&'a self, mut guard: Locked<'a>) -> Result<Locked<'a>> {
+        let Some(mut ahead) = guard.ahead.take() else { return Ok(guard) };
+        let (seeks, head) = (guard.seeks, guard.state.stats().head);
+        drop(guard);
+        let read = ahead.read(&self.log, head);
+        let mut guard = self.commit.lock();
+        guard.ahead = Some(if guard.seeks == seeks { ahead } else { Ahead::default() });
+        self.commit.wake_changed();
+        read.map(|()| guard)
     }
 
     /// Sleeps until something may have changed.
@@ -166,19 +243,22 @@ impl Live {
         };
         if shared.stash.is_none() {
             let (segment, position) = shared.state.hint();
-            cursor.seek(head, Some(Place { segment, position }));
+            // Behind what was skipped: it would be read and skipped for ever where more must be read.
+            cursor.seek(head.max(shared.skipped), Some(Place { segment, position }));
         }
         let before = loans.len();
         let stop = loop {
             let step = shared.stash.take().or_else(|| cursor.next_in_memory());
             match step {
                 Some(Step::Message(message)) => {
-                    if shared.state.done_until(message.offset).is_some() {
-                        // Discarded before its turn.
+                    let state = &shared.state;
+                    if state.done_until(message.offset).is_some() || state.is_ahead(message.offset) {
+                        // Discarded, or lent, before its turn.
+                        shared.skipped = message.offset + 1;
                         continue;
                     }
                     let last = loans[before..].last().map(|loan| loan.message.offset);
-                    let aside = aside::of(&message, now);
+                    let aside = aside::of(&message, self.log.queue, now);
                     if last.is_some_and(|last| message.offset != last + 1 || aside.is_some()) {
                         // Behind a gap, or not to be lent now: for the next entry.
                         break Some(Some(Step::Message(message)));
@@ -237,9 +317,14 @@ impl Live {
         let entry = match aside {
             Aside::Until(due) => guard.state.delay(message.offset, due),
             Aside::Expired => guard.state.expired(message.offset, now),
+            Aside::Special(special) => guard.state.aside(message.offset, &special, false),
         };
         self.put(guard, &entry, now)?;
         guard.state.set_place(message.offset, message.place.pair());
+        if matches!(aside, Aside::Special(_)) {
+            // It may well be lent next.
+            guard.fetched = Some(message.clone());
+        }
         Ok(())
     }
 
@@ -274,7 +359,7 @@ impl Live {
         let Some(message) = guard.fetched.take_if(|message| message.offset == offset) else {
             return self.fetch(guard, offset);
         };
-        if aside::of(&message, now) == Some(Aside::Expired) {
+        if aside::of(&message, self.log.queue, now) == Some(Aside::Expired) {
             let entry = guard.state.expired(offset, now);
             self.put(&mut guard, &entry, now)?;
             return Ok(guard);

@@ -133,6 +133,7 @@ impl State {
         }
         match self.exceptions.at(offset).map(|(_, one)| one.life) {
             Some(life) => MessageState::of(life, now),
+            None if self.exceptions.is_low_and_due(offset) => MessageState::Ready,
             None if self.exceptions.waits(offset) => MessageState::Delayed,
             None if offset < self.head => MessageState::OnLoan,
             None => MessageState::Ready,
@@ -144,12 +145,18 @@ impl State {
     pub(crate) fn rows(&self, place: MessageState, next: u64, now: Now) -> Vec<(u64, u64)> {
         let with = self.exceptions.iter().filter(|(_, one)| MessageState::of(one.life, now) == place);
         let mut rows: Vec<(u64, u64)> = with.map(|(start, one)| (start, one.end)).collect();
+        let waiting = |low| {
+            let all = self.exceptions.waiting_within(0, self.head);
+            let these = all.filter(move |&offset| self.exceptions.is_low_and_due(offset) == low);
+            these.map(|offset| (offset, offset + 1))
+        };
+        if place == MessageState::Ready {
+            rows.extend(waiting(true));
+        }
         match place {
-            MessageState::Delayed => {
-                rows.extend(self.exceptions.waiting_within(0, self.head).map(|offset| (offset, offset + 1)));
-            }
+            MessageState::Delayed => rows.extend(waiting(false)),
             MessageState::OnLoan => rows.extend(self.fresh_within(self.floor, self.head)),
-            MessageState::Ready if self.head < next => rows.extend(self.done.gaps(self.head, next)),
+            MessageState::Ready if self.head < next => rows.extend(self.open_within(self.head, next)),
             MessageState::Done => {
                 rows.push((0, self.floor));
                 rows.extend(self.done.iter().map(|(start, end)| (start, end.min(next))));

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use super::exceptions::{Exception, Exceptions, Life, count_of, holder_of};
+use super::exceptions::{ANY_SEGMENT, Exception, Exceptions, Life, count_of, holder_of};
+use super::later::Wait;
 use super::policy::Pause;
 use super::ranges::Ranges;
 use super::stored::{delayed, lent};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
-use crate::format::snapshot::Policy;
+use crate::format::snapshot::{HIGHEST, NORMAL, Policy, Waiting};
 use crate::offset::Offset;
 
 /// What both clocks show.
@@ -33,7 +34,7 @@ pub(crate) struct Counts {
     /// Ready, and lent before or delayed until now.
     pub(crate) ready_again: u64,
     pub(crate) delayed: u64,
-    /// Discarded ahead of the head, so not yet passed.
+    /// Ahead of the head and discarded, or put aside there for their priority; so not yet passed.
     pub(crate) ahead: u64,
     /// Of a damaged stretch, all its offsets: nobody knows which of them were messages.
     pub(crate) dead: u64,
@@ -131,7 +132,9 @@ impl State {
 
     /// Returns where a message lies that comes again, if that is remembered.
     pub(crate) fn place(&self, offset: u64) -> Option<(u64, u64)> {
-        let (start, one) = self.exceptions.at(offset)?;
+        let Some((start, one)) = self.exceptions.at(offset) else {
+            return self.exceptions.waiting_place(offset);
+        };
         one.place.filter(|_| start == offset)
     }
 
@@ -153,7 +156,7 @@ impl State {
             on_loan: self.on_loan(),
             ready_again: tally.ready,
             delayed: tally.delayed,
-            ahead: self.done.beyond(self.head),
+            ahead: self.done.beyond(self.head) + self.exceptions_ahead(),
             dead: tally.dead,
         }
     }
@@ -184,6 +187,7 @@ impl State {
             }),
             Kind::Seek => self.apply_seek(entry),
             Kind::HolderGone => self.apply_holder_gone(entry),
+            Kind::Aside => self.apply_aside(entry, first, end, now),
             // A pause and a policy reach the disk with the snapshot of a switch.
             Kind::Paused | Kind::Policy | Kind::OwnMark => {}
         }
@@ -199,7 +203,7 @@ impl State {
         if ours {
             self.count = self.count.max(u64::from(count_of(entry.delivery)) + (end - first));
         }
-        if first < self.head {
+        if first < self.head || self.is_ahead(first) {
             self.change(first, end, |start, one, _| {
                 let alive = !matches!(one.life, Life::Dead { .. });
                 if alive {
@@ -208,11 +212,12 @@ impl State {
                 alive
             });
         }
-        if end <= self.head {
+        if end <= self.head || (end == first + 1 && self.is_ahead(first)) {
             return;
         }
         let start = first.max(self.head);
-        if ours && entry.lease == HELD && start == self.head && self.done.end() <= start {
+        let alone = self.done.end() <= start && self.exceptions.end() <= start;
+        if ours && entry.lease == HELD && start == self.head && alone {
             self.head = end;
             self.passed = self.passed.saturating_add(end - start);
             self.out_fresh += end - start;
@@ -263,14 +268,35 @@ impl State {
             alive
         });
         let plain = entry.failures == 0 && entry.losses == 0 && entry.lease != RAN_OUT && error.is_none();
-        if plain && end == first + 1 && end > self.head {
+        if plain && end == first + 1 && end > self.head && !self.is_ahead(first) {
             // Met for the first time, and not due yet.
-            for (start, _) in self.enter(first, end, messages) {
-                self.exceptions.wait(start, entry.time, 0, now);
+            for (offset, _) in self.enter(first, end, messages) {
+                let wait = Wait { offset, due: entry.time, priority: NORMAL, position: 0 };
+                self.exceptions.wait(wait, now);
             }
             return;
         }
         self.enter_as(first, end, messages, nack);
+    }
+
+    /// A message that has a priority or an ordering key is an exception from the first on: the log need not
+    /// be read to know whose turn it is.
+    fn apply_aside(&mut self, entry: &Entry, first: u64, end: u64, now: Now) {
+        if self.is_met(first) || end != first + 1 {
+            return;
+        }
+        let (due, position) = (entry.time, u64::from(entry.lease) * Waiting::STEP);
+        let (priority, key) = (entry.failures.min(HIGHEST), entry.delivery);
+        let ahead = entry.losses != 0;
+        if !ahead {
+            self.enter(first, end, 1);
+            if key == 0 && (priority < NORMAL || due > 0) {
+                return self.exceptions.wait(Wait { offset: first, due, priority, position }, now);
+            }
+        }
+        let life = if due == 0 { Life::Ready } else { delayed(due, now) };
+        let place = (position > 0).then_some((ANY_SEGMENT, position));
+        self.exceptions.put(first, Exception { life, place, priority, key, ..Exception::ready(end) });
     }
 
     fn apply_dead(&mut self, entry: &Entry, first: u64, end: u64, messages: u64) {
@@ -295,6 +321,9 @@ impl State {
     fn apply_purged(&mut self, first: u64, end: u64, messages: u64) {
         self.mark_done(first, end.min(self.head));
         if end > self.head {
+            for (start, one) in self.exceptions.take(self.head, end) {
+                self.done.insert(start, one.end);
+            }
             for (start, end) in self.enter(first.max(self.head), end, messages) {
                 self.done.insert(start, end);
             }
@@ -346,133 +375,6 @@ impl State {
             self.out_fresh = 0;
             self.holders.clear();
             self.count = 0;
-        }
-    }
-
-    /// Lets `to` change what lies in `first..end` and is neither done nor ahead of the head, row by
-    /// row; it gets where the row begins and whether it is out for the first time, and returns
-    /// whether it changed something.
-    fn change(&mut self, first: u64, end: u64, mut to: impl FnMut(u64, &mut Exception, bool) -> bool) {
-        let (first, end) = (first.max(self.floor), end.min(self.head));
-        if first >= end {
-            return;
-        }
-        let fresh = self.fresh_within(first, end);
-        self.exceptions.unfold(first, end);
-        for (start, mut one) in self.exceptions.take(first, end) {
-            to(start, &mut one, false);
-            self.exceptions.put(start, one);
-        }
-        for (start, end) in fresh {
-            let mut one = Exception::ready(end);
-            if to(start, &mut one, true) {
-                self.out_fresh -= end - start;
-                self.exceptions.put(start, one);
-            }
-        }
-    }
-
-    /// Returns what of `first..end`, between floor and head, is out for the first time.
-    pub(super) fn fresh_within(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
-        if first >= end {
-            return Vec::new();
-        }
-        let mut rows: Vec<(u64, u64)> =
-            self.exceptions.within(first, end).map(|(start, one)| (start, one.end)).collect();
-        let past = rows.len();
-        rows.extend(self.exceptions.waiting_within(first, end).map(|offset| (offset, offset + 1)));
-        if 0 < past && past < rows.len() {
-            rows.sort_unstable();
-        }
-        let mut rows = rows.into_iter().peekable();
-        let mut fresh = Vec::new();
-        for (mut from, to) in self.done.gaps(first, end) {
-            while let Some((start, stop)) = rows.next_if(|&(start, _)| start < to) {
-                if from < start {
-                    fresh.push((from, start));
-                }
-                from = from.max(stop);
-            }
-            if from < to {
-                fresh.push((from, to));
-            }
-        }
-        fresh
-    }
-
-    fn mark_done(&mut self, first: u64, end: u64) {
-        let first = first.max(self.floor);
-        if first >= end {
-            return;
-        }
-        let mut known = 0;
-        if !self.exceptions.is_empty() {
-            known = self.exceptions.take(first, end).iter().map(|(start, one)| one.end - start).sum();
-            known += self.exceptions.forget_waiting(first, end);
-        }
-        let below = end.min(self.head);
-        if first < below {
-            let new = if first > self.floor {
-                self.done.insert(first, below)
-            } else if self.done.is_empty() {
-                self.floor = below;
-                below - first
-            } else {
-                let new = self.done.insert(first, below);
-                self.floor = self.done.absorb(self.floor);
-                new
-            };
-            self.out_fresh -= new - known;
-        }
-        if below < end {
-            self.done.insert(first.max(self.head), end);
-            self.skip_done();
-        }
-    }
-
-    /// Brings head and floor past what is done there.
-    pub(super) fn skip_done(&mut self) {
-        if self.done.is_empty() {
-            return;
-        }
-        if let Some(end) = self.done.end_of(self.head) {
-            self.passed = self.passed.saturating_add(end - self.head);
-            self.head = end;
-        }
-        self.floor = self.done.absorb(self.floor);
-    }
-
-    /// Brings the head past `first..end` with so many messages in it, and past what lies before it:
-    /// those offsets hold no messages. Returns what is not done of it, for the caller to say what has
-    /// become of it.
-    fn enter(&mut self, first: u64, end: u64, messages: u64) -> Vec<(u64, u64)> {
-        if first > self.head {
-            let from = std::mem::replace(&mut self.head, first);
-            // What was done already ahead of the head had been discarded: those were messages.
-            let new = self.done.insert(from, first);
-            self.passed = self.passed.saturating_add(first - from - new);
-            self.skip_done();
-        }
-        let first = self.head.max(first);
-        if first >= end {
-            return Vec::new();
-        }
-        let open = if self.done.end() <= first { vec![(first, end)] } else { self.done.gaps(first, end) };
-        self.head = end;
-        self.passed = self.passed.saturating_add(messages.min(end - first));
-        self.skip_done();
-        open
-    }
-
-    /// Does the same, and makes exceptions of what is not done.
-    fn enter_as(&mut self, first: u64, end: u64, messages: u64, to: impl Fn(u64, &mut Exception)) {
-        if end <= self.head {
-            return;
-        }
-        for (start, end) in self.enter(first.max(self.head), end, messages) {
-            let mut one = Exception::ready(end);
-            to(start, &mut one);
-            self.exceptions.put(start, one);
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::exceptions::{Exception, Life};
+use super::later::Wait;
 use super::state::{Now, State};
 use crate::format::entry::{Entry, HELD};
-use crate::format::snapshot::{self, RETRY_STEPS, Reading, Snapshot, Waiting};
+use crate::format::snapshot::{self, HIGHEST, NORMAL, RETRY_STEPS, Reading, Snapshot, Waiting};
 use crate::offset::Offset;
 
 /// The longest wait that is taken over from the wall clock: it may have been years off when a due
@@ -32,7 +33,9 @@ impl State {
         let mut from = state.floor;
         for one in &stored.exceptions {
             let gaps = if one.offset < one.end { state.done.gaps(one.offset, one.end) } else { Vec::new() };
-            if one.offset < from || one.end > state.head || gaps != [(one.offset, one.end)] {
+            let straddles = one.offset < state.head && one.end > state.head;
+            let past_the_end = one.end > Offset::LIMIT;
+            if one.offset < from || straddles || past_the_end || gaps != [(one.offset, one.end)] {
                 continue;
             }
             from = one.end;
@@ -43,17 +46,21 @@ impl State {
                 snapshot::State::Dead { reason, since } => Life::Dead { reason, since },
             };
             let error = (!one.error.is_empty()).then(|| one.error.as_str().into());
+            let single = one.end == one.offset + 1;
+            let key = if single { one.key } else { 0 };
+            let priority = if single { one.priority.min(HIGHEST) } else { NORMAL };
             let (failures, losses, late) = (one.failures, one.losses, one.late);
             state.exceptions.put(
                 one.offset,
-                Exception { end: one.end, life, failures, losses, late, error, place: None },
+                Exception { end: one.end, life, failures, losses, late, error, place: None, priority, key },
             );
         }
         for row in &stored.waiting {
             let (offset, position) = (row.offset(), u64::from(row.position()) * Waiting::STEP);
             let free = state.floor <= offset && offset < state.head && state.done.end_of(offset).is_none();
             if free && state.exceptions.at(offset).is_none() && !state.exceptions.waits(offset) {
-                state.exceptions.wait(offset, row.due(), position, now);
+                let (due, priority) = (row.due(), row.priority().min(HIGHEST));
+                state.exceptions.wait(Wait { offset, due, priority, position }, now);
             }
         }
         let fresh = state.fresh_within(state.floor, state.head);
@@ -89,9 +96,12 @@ impl State {
             losses: one.losses,
             late: one.late,
             error: one.error.as_deref().unwrap_or_default().to_owned(),
+            priority: one.priority,
+            key: one.key,
         };
         // What has no past and waits is stored in one way, whether or not its time has come meanwhile.
         let mut waiting = self.exceptions.waiting();
+        let waits = |row: (u64, &Exception)| waits(row).filter(|_| row.0 < head);
         waiting.extend(self.exceptions.iter().filter_map(waits));
         waiting.sort_unstable_by_key(|row| row.offset());
         let past = self.exceptions.iter().filter(|&row| waits(row).is_none());
@@ -109,8 +119,8 @@ impl State {
         const FIXED: u64 = 6 * 8 + 56 + POLICY + 8 + 2 * 8;
         const POLICY: u64 = 23 + 1 + 8 * RETRY_STEPS as u64 + 4 + 1;
         const RANGE: u64 = 16;
-        // Offset, end, state (a tag and 20 bytes), counters, late, a length.
-        const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8;
+        // Offset, end, state (a tag and 20 bytes), counters, late, a length, priority, key.
+        const EXCEPTION: u64 = 8 + 8 + 24 + 2 + 8 + 8 + 1 + 8;
         let loans = self.on_loan() + more;
         // A loan that ends becomes one exception or splits a row or range: an exception takes more. A
         // late ack splits a row too.
@@ -127,10 +137,15 @@ impl State {
 /// Returns a row of the map as what was never lent and waits, if it is no more than that.
 fn waits((offset, one): (u64, &Exception)) -> Option<Waiting> {
     let Life::Delayed { due, .. } = one.life else { return None };
-    let plain =
-        one.end == offset + 1 && one.failures == 0 && one.losses == 0 && one.late == 0 && one.error.is_none();
+    let plain = one.end == offset + 1
+        && one.failures == 0
+        && one.losses == 0
+        && one.late == 0
+        && one.key == 0
+        && one.error.is_none();
     let position = one.place.and_then(|(_, position)| u32::try_from(position / Waiting::STEP).ok());
-    (plain && due < Offset::LIMIT).then(|| Waiting::new(offset, due, position.unwrap_or(0)))
+    (plain && due < Waiting::DUE_LIMIT)
+        .then(|| Waiting::new(offset, due, position.unwrap_or(0), one.priority))
 }
 
 /// Returns how long it is to a due time, by the clock that cannot jump.

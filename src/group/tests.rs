@@ -137,7 +137,7 @@ fn a_message_lost_twice_is_handed_out_alone() {
     let other = lend(&mut state, 1, 2, HELD, START);
 
     let (passed_over, waited_for) = (state.next(START, false), state.next(START, true));
-    assert_eq!((passed_over, waited_for), (Next::Fresh, Next::Nothing { until: None }));
+    assert_eq!((passed_over, waited_for), (Next::Fresh { or: None }, Next::Nothing { until: None }));
     state.apply(&state.ack(1, other).unwrap(), START);
     assert_eq!(state.next(START, false), Next::Again(0));
     assert_eq!(state.attempt(0), 3);
@@ -145,7 +145,7 @@ fn a_message_lost_twice_is_handed_out_alone() {
     let alone = again(&mut state, 0, START);
     assert_eq!(state.next(START, false), Next::Nothing { until: None });
     state.apply(&state.ack(0, alone).unwrap(), START);
-    assert_eq!(state.next(START, false), Next::Fresh);
+    assert_eq!(state.next(START, false), Next::Fresh { or: None });
 }
 
 #[test]
@@ -252,8 +252,10 @@ fn a_jump_of_the_wall_clock_changes_no_wait() {
     let jumped = Now { wall: START.wall + 99_000_000, ..after(4_999) };
     let back = Now { wall: 0, ..after(5_000) };
 
-    assert_eq!(state.next(jumped, false), Next::Fresh);
+    state.ripen(jumped);
+    assert_eq!(state.next(jumped, false), Next::Fresh { or: None });
     assert_eq!(state.next_timer(jumped), Some(after(5_000).mono));
+    state.ripen(back);
     assert_eq!(state.next(back, false), Next::Again(0));
     assert_eq!(state.next_timer(back), None);
 }
@@ -274,7 +276,7 @@ fn ready_messages_come_in_offset_order_and_before_new_ones() {
     }
 
     assert_eq!(order, [3, 5, 8]);
-    assert_eq!(state.next(START, false), Next::Fresh);
+    assert_eq!(state.next(START, false), Next::Fresh { or: None });
 }
 
 #[test]

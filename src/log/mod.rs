@@ -13,12 +13,13 @@ use crate::error::{Error, Result};
 use crate::format::header::{self, Fields, FileKind};
 use crate::format::index::Row;
 use crate::format::manifest::{About, SegmentRow};
+use crate::format::record::Tag;
+use crate::format::snapshot::NORMAL;
 use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
 use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
 pub(crate) mod evidence;
-#[cfg_attr(not(test), allow(dead_code, reason = "priorities and keys read the rows"))]
 pub(crate) mod index;
 pub(crate) mod make;
 mod message;
@@ -66,6 +67,8 @@ pub(crate) struct Log {
     listeners: Mutex<Vec<Weak<dyn Wake>>>,
     failure: OnceLock<Error>,
     kept: Kept,
+    /// How often messages of a high priority came, or may have.
+    raised: AtomicU64,
 }
 
 /// The end that readers are shown.
@@ -114,6 +117,7 @@ impl Segment {
 
 impl Log {
     pub(crate) fn new(storage: Arc<dyn Storage>, queue: u128, set: Vec<Arc<Segment>>, end: End) -> Self {
+        let raised = set.iter().any(|segment| segment.tags() & Tag::Priority.bit() != 0);
         Self {
             storage,
             queue,
@@ -125,6 +129,7 @@ impl Log {
             listeners: Mutex::new(Vec::new()),
             failure: OnceLock::new(),
             kept: Kept::default(),
+            raised: AtomicU64::new(raised.into()),
         }
     }
 
@@ -187,9 +192,25 @@ impl Log {
     /// Shows readers a new end in the active segment, with the union of its tags and the rows of what
     /// is new there.
     fn publish(&self, active: &Segment, end: End, tags: u64, fresh: &mut Vec<Row>) {
-        active.tags.store(tags, Ordering::Release);
-        active.add_rows(fresh);
+        self.add(active, tags, fresh);
         self.show(active, end);
+    }
+
+    fn add(&self, segment: &Segment, tags: u64, fresh: &mut Vec<Row>) {
+        segment.tags.store(tags, Ordering::Release);
+        let high = fresh.iter().any(|row| row.priority > NORMAL);
+        segment.add_rows(fresh);
+        if high {
+            // Behind the rows, so that who hears of it finds them.
+            self.raised.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns how often messages of a priority above the normal one have come, or may have: as long as
+    /// it stays the same there are no new ones.
+    #[inline]
+    pub(crate) fn raised(&self) -> u64 {
+        self.raised.load(Ordering::SeqCst)
     }
 
     fn show(&self, active: &Segment, end: End) {
@@ -221,8 +242,7 @@ impl Log {
     /// Seals the active segment at its end, with the rows of what is new there, and shows readers the
     /// next one.
     fn append(&self, sealed: &Arc<Segment>, end: u64, tags: u64, fresh: &mut Vec<Row>, next: Arc<Segment>) {
-        sealed.tags.store(tags, Ordering::Release);
-        sealed.add_rows(fresh);
+        self.add(sealed, tags, fresh);
         if sealed.is_indexed() {
             self.keep(sealed.clone());
         }

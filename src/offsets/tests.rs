@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind, More};
 use crate::format::manifest::GroupRow;
 use crate::format::names;
-use crate::format::snapshot::{Exception, Snapshot, State};
+use crate::format::snapshot::{Exception, NORMAL, Snapshot, State};
 use crate::plant::{Plant, plant};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
@@ -66,6 +66,8 @@ fn counted(count: u64, ballast: usize) -> Snapshot {
         losses: 0,
         late: 0,
         error: "no route to host ".repeat(6),
+        priority: NORMAL,
+        key: 0,
     }));
     snapshot
 }

@@ -8,10 +8,12 @@ use crate::codec::{self, Encoding, Serialize};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
 use crate::format::record::{self, MAX_HEADER_NAME, Tag};
+use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
 
-/// Bytes of the longest kind.
+/// Bytes of the longest kind, and of the longest key.
 const MAX_KIND: usize = 255;
+const MAX_KEY: usize = 255;
 
 /// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///
@@ -42,6 +44,8 @@ struct Attributes<'a> {
     headers: Vec<(Cow<'a, str>, HeaderValue<'a>)>,
     due: Option<When>,
     expiry: Option<When>,
+    priority: Option<u8>,
+    ordering_key: Option<Cow<'a, [u8]>>,
 }
 
 /// A moment, or a time from the push on.
@@ -177,6 +181,31 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Lets messages of higher priority go first: 0 to 9, where 4 is that of a message that names none.
+    /// Within one, messages come in the order of their offsets, as all do.
+    ///
+    /// The highest is always handed out first, so a queue that never runs out of higher ones never comes
+    /// to the lower.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.attributes().priority = Some(priority);
+        self
+    }
+
+    /// Lets the messages of a key be handled one after the other, in the order in which they were pushed:
+    /// in each group they belong to one receive at a time. A [`recv_batch`](crate::Consumer::recv_batch)
+    /// may take several of them, in order; no other receive gets any before those are settled or given
+    /// back. One that failed is waited for; one that is a dead letter, or discarded, is passed. 1 to 255
+    /// bytes: the number of an account, the name of a file.
+    ///
+    /// Priorities do not break the order of a key. Messages whose turn has not come are kept in mind: when
+    /// 65,536 wait in a group, nothing else is read before one of them is handed out.
+    #[must_use]
+    pub fn ordering_key(mut self, key: impl Into<Cow<'a, [u8]>>) -> Self {
+        self.attributes().ordering_key = Some(key.into());
+        self
+    }
+
     fn attributes(&mut self) -> &mut Attributes<'a> {
         self.attributes.get_or_insert_default()
     }
@@ -192,6 +221,21 @@ impl<'a> Message<'a> {
             if let Some(when) = when {
                 ready.put(tag, &record::millis(when.millis(wall())))?;
             }
+        }
+        if let Some(priority) = attributes.priority.filter(|&priority| priority != NORMAL) {
+            if priority > HIGHEST {
+                let what =
+                    format!("a priority of {priority}: 0 to {HIGHEST} are allowed, {NORMAL} is normal");
+                return Err(Error::Invalid { what });
+            }
+            ready.put(Tag::Priority, &[priority])?;
+        }
+        if let Some(key) = &attributes.ordering_key {
+            if key.is_empty() || key.len() > MAX_KEY {
+                let what = format!("an ordering key of {} bytes: 1 to {MAX_KEY} are allowed", key.len());
+                return Err(Error::Invalid { what });
+            }
+            ready.put(Tag::OrderingKey, key)?;
         }
         if let Some(kind) = &attributes.kind {
             if kind.is_empty() || kind.len() > MAX_KIND {

@@ -26,6 +26,22 @@ fn payloads(group: &backlog::Group, state: MessageState) -> Vec<String> {
 }
 
 on_both_disks! {
+    fn many_that_were_discarded_before_their_turn_are_skipped_behind_a_gap_too(world: &World) {
+        let queue = world.open();
+        queue.push("first").unwrap();
+        assert_eq!(drain(&queue.consumer().unwrap()), ["first"]);
+        // What comes after a kill lies behind a gap, and is more than is read at a time.
+        drop(queue);
+        let queue = world.open_after_kill();
+        let bytes = "x".repeat(4096);
+        let offsets: Vec<_> = (0..200).map(|_| queue.push(&bytes).unwrap()).collect();
+        queue.push("last").unwrap();
+
+        assert_eq!(queue.group("default").unwrap().discard(offsets).unwrap(), 200);
+
+        assert_eq!(drain(&queue.consumer().unwrap()), ["last"]);
+    }
+
     fn dead_letters_say_why_and_survive_a_reopening(world: &World) {
         let queue = world.open();
         queue.create_group("g", GroupOptions::new().max_failures(2).retry(Retry::steps(&[SECOND]))).unwrap();

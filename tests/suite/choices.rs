@@ -62,6 +62,7 @@ pub(crate) fn setup(choices: &mut impl Choices) -> Setup {
     Setup {
         segment_bytes: 4096 << (1 + choices.below(3)),
         no_mappings: choices.below(2) == 0,
+        special: choices.below(3) == 0,
         ..Setup::default()
     }
 }

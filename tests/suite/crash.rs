@@ -172,6 +172,11 @@ fn without_mappings_everything_survives_too() {
 }
 
 #[test]
+fn priorities_and_keys_survive_a_crash_and_a_failure_of_every_operation() {
+    survives(&workloads::priorities(), 4, 1000, 60);
+}
+
+#[test]
 fn rolls_survive_a_crash_and_a_failure_of_every_operation() {
     survives(&workloads::rolls(), 6, 1000, 150);
 }

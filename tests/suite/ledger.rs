@@ -47,6 +47,12 @@ struct Reader {
     lent: BTreeSet<usize>,
 }
 
+/// Tells what a message has where they are not all alike: a priority, and an ordering key if it has one.
+pub(crate) fn special(id: usize) -> (u8, Option<u8>) {
+    let key = u8::try_from(id % 8).unwrap_or(0);
+    ([4, 9, 0, 6, 4, 2][id % 6], (key % 4 == 3).then_some(key))
+}
+
 /// What a queue was told, and what it answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
@@ -59,6 +65,8 @@ pub(crate) struct Ledger {
     /// Several threads push: the numbers of messages say nothing of their order, and a sync that one
     /// of them was told of says nothing of what another was told before.
     pub(crate) many_threads: bool,
+    /// Messages have priorities and ordering keys.
+    pub(crate) special: bool,
 }
 
 /// What an opening found: offsets and messages, of the log and as each group is delivered them.
@@ -288,8 +296,7 @@ impl Ledger {
             let job = consumer.try_recv().map_err(|error| format!("P7: receive in {name}: {error}"))?;
             let Some(job) = job else { return Ok(messages) };
             let (offset, id) = (job.offset().get(), self.known(job.offset().get(), job.payload())?);
-            let behind = |last: &&(u64, usize)| last.0 >= offset || (!self.many_threads && last.1 >= id);
-            if let Some(last) = messages.last().filter(behind) {
+            if let Some(last) = self.out_of_order(&messages, (offset, id)) {
                 return Err(format!("order in {name}: {:?} after {last:?}", (offset, id)));
             }
             if self.sent[id].offset.is_some_and(|told| told != offset) {
@@ -298,6 +305,20 @@ impl Ledger {
             messages.push((offset, id));
             job.ack().map_err(|error| format!("ack in {name}: {error}"))?;
         }
+    }
+
+    /// Returns the message before which another should have come, all of them being ready. Those of one
+    /// ordering key come in their order, all that have none by priority.
+    fn out_of_order(&self, came: &[(u64, usize)], next: (u64, usize)) -> Option<(u64, usize)> {
+        if !self.special {
+            let behind = |last: &&(u64, usize)| last.0 >= next.0 || (!self.many_threads && last.1 >= next.1);
+            return came.last().filter(behind).copied();
+        }
+        let (priority, key) = special(next.1);
+        let last = *came.iter().rev().find(|&&(_, id)| special(id).1 == key)?;
+        let higher = key.is_none() && special(last.1).0 > priority;
+        let lower = key.is_none() && special(last.1).0 < priority;
+        (lower || (!higher && last.0 >= next.0)).then_some(last)
     }
 
     fn judge(&self, found: &Found, end: End) -> Verdict {

@@ -14,6 +14,8 @@ mod behaviour_manage;
 mod behaviour_message;
 /// What a pool does with what its handlers return.
 mod behaviour_pool;
+/// Which message comes first: priorities, and the order of a key.
+mod behaviour_priority;
 /// What a push promises.
 mod behaviour_push;
 /// What becomes of a message that was handed out.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backlog::testing::{Fault, ManualClock, SimDisk};
-use backlog::{Delivery, Durability, Error, GroupOptions, Options, Queue, Start};
+use backlog::{Delivery, Durability, Error, GroupOptions, Message, Options, Queue, Start};
 
-use crate::ledger::{End, Found, Ledger, Verdict, payload};
+use crate::ledger::{End, Found, Ledger, Verdict, payload, special};
 use crate::step::Step;
 
 /// On which disk.
@@ -17,6 +17,8 @@ pub(crate) struct Setup {
     pub(crate) segment_bytes: u64,
     pub(crate) no_mappings: bool,
     pub(crate) ignore_dir_syncs: bool,
+    /// Messages have priorities and ordering keys.
+    pub(crate) special: bool,
 }
 
 /// What goes wrong, counted over all the disks of a run.
@@ -68,7 +70,9 @@ impl Run {
         let disk = SimDisk::new(1);
         disk.no_mappings(setup.no_mappings);
         disk.ignore_dir_syncs(setup.ignore_dir_syncs);
-        Self::resumed(setup, trouble, disk, Ledger::default())
+        let mut ledger = Ledger::default();
+        ledger.special = setup.special;
+        Self::resumed(setup, trouble, disk, ledger)
     }
 
     /// Goes on with a disk that an earlier run has left, and what is known of it.
@@ -145,7 +149,7 @@ impl Run {
             Step::Push { synced, length } => {
                 let id = self.ledger.begin(1, synced)[0];
                 self.spying.store(true, Ordering::Release);
-                let pushed = at(&queue, synced).push(payload(id, length));
+                let pushed = at(&queue, synced).push(self.message(id, length));
                 self.spying.store(false, Ordering::Release);
                 self.note(&pushed);
                 self.ledger.pushed(&[id], &pushed.map(|offset| vec![offset.get()]))?;
@@ -153,7 +157,8 @@ impl Run {
             }
             Step::Batch { synced, count, length } => {
                 let ids = self.ledger.begin(count, synced);
-                let pushed = at(&queue, synced).push_batch(ids.iter().map(|&id| payload(id, length)));
+                let messages: Vec<_> = ids.iter().map(|&id| self.message(id, length)).collect();
+                let pushed = at(&queue, synced).push_batch(messages);
                 self.note(&pushed);
                 let pushed = pushed.map(|offsets| offsets.map(backlog::Offset::get).collect());
                 self.ledger.pushed(&ids, &pushed)?;
@@ -162,7 +167,7 @@ impl Run {
                 let mut tickets = Vec::new();
                 for _ in 0..count {
                     let id = self.ledger.begin(1, true)[0];
-                    tickets.push((id, queue.push_deferred(payload(id, length))));
+                    tickets.push((id, queue.push_deferred(self.message(id, length))));
                 }
                 for (id, ticket) in tickets {
                     let pushed = ticket.and_then(backlog::Ticket::wait);
@@ -255,6 +260,15 @@ impl Run {
         for (id, job) in self.held.remove(group).unwrap_or_default() {
             self.ledger.returned(group, id);
             drop(job);
+        }
+    }
+
+    fn message(&self, id: usize, length: usize) -> Message<'static> {
+        let message = Message::from(payload(id, length));
+        match special(id) {
+            _ if !self.setup.special => message,
+            (priority, None) => message.priority(priority),
+            (priority, Some(key)) => message.priority(priority).ordering_key(vec![key]),
         }
     }
 

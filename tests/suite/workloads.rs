@@ -70,6 +70,44 @@ pub(crate) fn everything() -> Workload {
     Workload { name: "everything", setup: small(), steps }
 }
 
+/// Messages that do not come in the order of their offsets: priorities and ordering keys, over several
+/// segments; what is lent before its turn is settled in every way, and the group begins anew.
+pub(crate) fn priorities() -> Workload {
+    let mut steps = vec![
+        Step::Create { group: SYNCED, synced: true },
+        Step::Create { group: BUFFERED, synced: false },
+        Step::Batch { synced: true, count: 9, length: 200 },
+    ];
+    for group in [SYNCED, BUFFERED] {
+        steps.extend([
+            Step::Receive { group, count: 5 },
+            Step::Ack { group, count: 1 },
+            Step::Nack { group },
+            Step::Reject { group },
+            Step::Release { group },
+            push(true, 900),
+            Step::Batch { synced: group == SYNCED, count: 7, length: 600 },
+            Step::Receive { group, count: 4 },
+            Step::AckAll { group },
+        ]);
+    }
+    steps.extend([
+        Step::Duties,
+        Step::Reopen,
+        push(true, 5_000),
+        Step::Receive { group: SYNCED, count: 9 },
+        Step::Ack { group: SYNCED, count: 6 },
+        Step::Kill,
+        Step::Batch { synced: true, count: 6, length: 400 },
+        Step::Receive { group: BUFFERED, count: 9 },
+        Step::AckAll { group: BUFFERED },
+        Step::Advance { seconds: 3 },
+        Step::Receive { group: SYNCED, count: 4 },
+        Step::Ack { group: SYNCED, count: 4 },
+    ]);
+    Workload { name: "priorities", setup: Setup { special: true, ..small() }, steps }
+}
+
 /// The same where nothing can be mapped.
 pub(crate) fn unmapped() -> Workload {
     let setup = Setup { no_mappings: true, ..small() };
