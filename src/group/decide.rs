@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use super::exceptions::{ALONE_FROM, Exception, Held, Life, PLAIN, count_of, holder_of, rank_of};
+use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
+use super::lines::{PLAIN, rank_of};
 use super::policy::retry;
 use super::state::{Now, State};
 use crate::clock::millis;

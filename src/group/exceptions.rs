@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::later::{Later, Wait};
-use super::lines::Lines;
+use super::lines::{Lines, Turn, rank_of};
 use super::state::Now;
 use super::stored::delayed;
 use crate::format::entry::{HELD, MAX_TEXT, cut};
-use crate::format::snapshot::{HIGHEST, NORMAL, Waiting};
+use crate::format::snapshot::{NORMAL, Waiting};
 
 /// From so many losses on a message is handed out alone: it may be what kills its holders.
 pub(crate) const ALONE_FROM: u8 = 2;
@@ -25,20 +25,6 @@ pub(crate) const ANY_SEGMENT: u64 = 0;
 /// million loans would be a gigabyte. The entry has the whole text for as long as it is there.
 const WHOLE_TEXTS: u64 = 1 << 20;
 const SHORT_TEXT: usize = 64;
-
-/// Where a priority stands among those that are ready: the lowest goes first.
-pub(crate) type Rank = u8;
-
-/// The place of a message among those that are ready: its rank and offset.
-pub(crate) type Turn = (Rank, u64);
-
-/// The rank of a message that names no priority.
-pub(crate) const PLAIN: Rank = rank_of(NORMAL);
-
-/// Returns the rank of a priority.
-pub(crate) const fn rank_of(priority: u8) -> Rank {
-    HIGHEST.saturating_sub(priority)
-}
 
 /// A message with a past, or a row of them (from its key up to `end`) that share it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::model::{START, World, op, sound};
+use super::model::{START, World, op};
+use super::sound::sound;
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::offset::Offset;
 

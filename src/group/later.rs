@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use super::exceptions::{Turn, rank_of};
+use super::lines::{Turn, rank_of};
 use super::state::Now;
 use super::stored::wait_of;
 use crate::format::snapshot::{NORMAL, Waiting};

@@ -1,10 +1,26 @@
-//! Whose turn is it among the messages of one ordering key? Pure.
+//! Whose turn is it: by priority, and among the messages of one ordering key? Pure.
 //!
 //! Of each key in use: which messages there are, in offset order, and how many of them are out. While
 //! one is out none else of its key may be lent, but to the receive that has it; else the first may be,
 //! once it is ready. So the order holds across retries.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use crate::format::snapshot::{HIGHEST, NORMAL};
+
+/// Where a priority stands among those that are ready: the lowest goes first.
+pub(crate) type Rank = u8;
+
+/// The place of a message among those that are ready: its rank and offset.
+pub(crate) type Turn = (Rank, u64);
+
+/// The rank of a message that names no priority.
+pub(crate) const PLAIN: Rank = rank_of(NORMAL);
+
+/// Returns the rank of a priority.
+pub(crate) const fn rank_of(priority: u8) -> Rank {
+    HIGHEST.saturating_sub(priority)
+}
 
 /// The messages of one key that are neither done nor dead.
 #[derive(Clone, Debug, Default)]

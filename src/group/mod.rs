@@ -33,4 +33,6 @@ mod hostile;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod sound;
+#[cfg(test)]
 mod tests;

@@ -70,6 +70,8 @@ mod fuzzed;
 mod fuzzed_folder;
 /// One behaviour test, two disks.
 mod harness;
+/// Consumers at random, and the order of their keys.
+mod keys_in_order;
 /// A real process killed with SIGKILL on a real disk.
 mod kill;
 /// What must, may and must not be there: the model.
