@@ -22,6 +22,10 @@ pub(crate) struct Settings {
     /// Bytes of the longest message.
     pub(crate) max_message_bytes: u64,
     pub(crate) lock_timeout: Duration,
+    /// How long messages are kept that are done in every group, and how many bytes of them; with neither,
+    /// all of them.
+    pub(crate) retain_for: Option<Duration>,
+    pub(crate) retain_bytes: Option<u64>,
     /// Whether the queue may use threads of its own.
     pub(crate) threads: bool,
     /// Whether offset files may be mapped.
@@ -41,6 +45,8 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             max_message_bytes: 64 << 20,
             lock_timeout: Duration::ZERO,
+            retain_for: None,
+            retain_bytes: None,
             threads: true,
             mappings: true,
             network: false,

@@ -77,6 +77,10 @@ pub enum Plant {
     NotSuperseded,
     /// Entries go to the new half before `superseded` is synced.
     SupersededUnsynced,
+    /// Segments are given up that a group has done in its memory alone.
+    FreedOnUnsynced,
+    /// The files of segments go before the manifest names them no more.
+    FreedBeforeSlot,
     /// A leader reads which group is next before it has gathered its own.
     GroupReadEarly,
     /// A leader reads how many wait before it has done the work.

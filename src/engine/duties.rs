@@ -57,8 +57,10 @@ impl Engine {
         let filled = self.make_ahead();
         let synced = self.sync_idle();
         self.log.write_side_files();
+        let freed = self.free_done();
         let more = filled?;
         synced?;
+        freed?;
         Ok(Some(if more { Duration::ZERO } else { IDLE }))
     }
 

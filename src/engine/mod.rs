@@ -26,6 +26,7 @@ mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
+mod space;
 
 pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};
@@ -45,7 +46,8 @@ pub(crate) struct Engine {
     spare: Arc<Spare>,
     commit: Arc<Commit<Waiting, Writer>>,
     groups: Mutex<Groups>,
-    /// Held over the birth and the end of a group: both write files and the manifest.
+    /// Held over the birth and the end of a group: both write files and the manifest. And by whoever moves
+    /// a group back, or gives up segments.
     changing_groups: Mutex<()>,
     /// Every group whose messages the log has lost has a file that says so.
     losses_saved: AtomicBool,

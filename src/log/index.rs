@@ -62,6 +62,14 @@ enum Looked {
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<VecDeque<Arc<Segment>>>);
 
+impl Kept {
+    /// Forgets segments that are given up.
+    pub(super) fn forget(&self, numbers: &[u64]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|segment| !numbers.contains(&segment.number));
+    }
+}
+
 impl Summary {
     fn add(&mut self, row: &Row) {
         self.rows += 1;

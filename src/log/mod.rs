@@ -255,6 +255,19 @@ impl Log {
         sealed.sealed.store(true, Ordering::Release);
     }
 
+    /// Shows readers the set without segments that nobody needs any more. Before their files go.
+    pub(crate) fn forget(&self, numbers: &[u64]) {
+        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
+        *set = Arc::new(set.iter().filter(|segment| !numbers.contains(&segment.number)).cloned().collect());
+        drop(set);
+        self.kept.forget(numbers);
+    }
+
+    /// Tells whether a segment belongs to the log.
+    fn has(&self, number: u64) -> bool {
+        self.set().iter().any(|segment| segment.number == number)
+    }
+
     /// Returns the path of a segment, for messages.
     pub(crate) fn path(&self, number: u64) -> std::path::PathBuf {
         self.storage.root().join(names::segment(number))

@@ -328,12 +328,27 @@ impl Cursor {
 
     /// Finds the segment of the target; `false` if there is none.
     fn start(&mut self) -> Result<bool> {
-        let set = self.log.set();
-        let index = set.partition_point(|segment| segment.base <= self.target).saturating_sub(1);
-        let Some(segment) = set.get(index) else { return Ok(false) };
-        self.enter(segment.clone())?;
-        self.use_hint()?;
-        Ok(true)
+        let target = self.target;
+        let found = self.enter_one(|set| {
+            let index = set.partition_point(|segment| segment.base <= target).saturating_sub(1);
+            set.get(index)
+        })?;
+        if found {
+            self.use_hint()?;
+        }
+        Ok(found)
+    }
+
+    /// Enters a segment of the set; another one, if it was given up on the way there.
+    fn enter_one(&mut self, pick: impl Fn(&[Arc<Segment>]) -> Option<&Arc<Segment>>) -> Result<bool> {
+        loop {
+            let set = self.log.set();
+            let Some(segment) = pick(&set) else { return Ok(false) };
+            match self.enter(segment.clone()) {
+                Err(_) if !self.log.has(segment.number) => {}
+                entered => return entered.map(|()| true),
+            }
+        }
     }
 
     fn enter(&mut self, segment: Arc<Segment>) -> Result<()> {
@@ -371,15 +386,13 @@ impl Cursor {
         Ok(())
     }
 
-    /// Goes on in the next segment.
+    /// Goes on in the next segment. This one may have been given up meanwhile.
     fn next_segment(&mut self) -> Result<Option<Step>> {
-        let set = self.log.set();
         let Some(current) = &self.current else { return Ok(None) };
-        let number = current.segment.number;
-        let here = set.iter().position(|segment| segment.number == number);
-        let Some(next) = here.and_then(|index| set.get(index + 1)) else { return Ok(Some(Step::End)) };
-        self.enter(next.clone())?;
-        Ok(None)
+        let here = (current.segment.base, current.segment.number);
+        let entered =
+            self.enter_one(|set| set.iter().find(|segment| (segment.base, segment.number) > here))?;
+        Ok(if entered { None } else { Some(Step::End) })
     }
 }
 

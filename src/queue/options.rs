@@ -87,6 +87,27 @@ impl Options {
         self
     }
 
+    /// Gives messages up that are done in every group, once they were pushed longer ago than that (default:
+    /// they are kept). What was not given up can be read again with [`Group::seek`](crate::Group::seek),
+    /// and by groups that are made later.
+    ///
+    /// It goes by whole segments, the oldest first, in the background: a segment is given up when all of
+    /// it is done and its newest message is old enough. With [`Options::retain_bytes`] too, either is
+    /// enough. It holds for this opening of the queue.
+    #[must_use]
+    pub fn retain_for(mut self, time: Duration) -> Self {
+        self.settings.retain_for = Some(time);
+        self
+    }
+
+    /// Keeps at most so many bytes of segments whose messages are done in every group, the newest;
+    /// see [`Options::retain_for`]. With 0, nothing that is done is kept but in the newest segment.
+    #[must_use]
+    pub fn retain_bytes(mut self, bytes: u64) -> Self {
+        self.settings.retain_bytes = Some(bytes);
+        self
+    }
+
     /// Sets whether the queue may use threads of its own (default: yes): one for the background work
     /// of all queues of the process, and one for deferred pushes. Without them, call
     /// [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is polled, rather than

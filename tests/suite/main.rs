@@ -18,6 +18,8 @@ mod behaviour_pool;
 mod behaviour_priority;
 /// What a push promises.
 mod behaviour_push;
+/// What is kept of what is done.
+mod behaviour_retention;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
 /// Delays, schedules, ends.
@@ -47,6 +49,8 @@ mod cli_work;
 mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// Segments that are given up, at a crash after and a failure of every operation.
+mod crash_free;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
 /// What is done without a loan, at a crash after and a failure of every operation.
