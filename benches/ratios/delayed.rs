@@ -1,4 +1,5 @@
-//! What do a million delayed messages cost: memory, opening, and those who push and receive beside them?
+//! What do a million messages cost that wait, delayed or of a low priority: memory, opening, and those who push and
+//! receive beside them?
 
 use std::path::Path;
 use std::process::Command;
@@ -16,10 +17,11 @@ pub(crate) fn run(plan: &Plan) {
     }
     let count = plan.messages / 10;
     println!("\n{:<18} {:>12}  memory, opening, and pushes and receives beside them", "delayed", "messages");
-    for delayed in [0, count] {
+    for (child, count) in [("--child-delayed", 0), ("--child-delayed", count), ("--child-low", count)] {
         let folder = plan.folder.join("delayed");
+        println!("{}", child.trim_start_matches("--child-"));
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--child-delayed".as_ref(), folder.as_os_str(), delayed.to_string().as_ref()])
+            .args([child.as_ref(), folder.as_os_str(), count.to_string().as_ref()])
             .output()
             .unwrap();
         assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
@@ -29,20 +31,26 @@ pub(crate) fn run(plan: &Plan) {
 }
 
 /// What the fresh process does.
-pub(crate) fn child(folder: &Path, count: usize) {
+pub(crate) fn child(child: &str, folder: &Path, count: usize) {
+    let low = child == "--child-low";
+    let waits = |message: Message<'static>| if low { message.priority(0) } else { message.delay(DAY) };
     let queue = Queue::open(folder).unwrap();
     let worker = queue.consumer().unwrap();
     let pushing = queue.with_durability(Durability::Buffered);
     for first in (0..count).step_by(1000) {
-        let some = (first..count.min(first + 1000)).map(|_| Message::new(&[7; 64][..]).delay(DAY));
+        let some = (first..count.min(first + 1000)).map(|_| waits(Message::new(&[7; 64][..])));
         pushing.push_batch(some).unwrap();
     }
     let before = in_use();
     let met = Instant::now();
-    assert!(worker.try_recv().unwrap().is_none());
+    // The first of a low priority, once all are met.
+    let first = worker.try_recv().unwrap();
     let met = met.elapsed();
+    assert_eq!(first.is_some(), low);
+    first.map_or(Ok(()), backlog::Delivery::release).unwrap();
     let grown = in_use() - before;
-    assert_eq!(queue.stats().groups[0].delayed, count as u64);
+    let stats = &queue.stats().groups[0];
+    assert_eq!(if low { stats.ready } else { stats.delayed }, count as u64);
     println!(
         "{:<18} {count:>12}  {} bytes each, {:.0} ns each to be met",
         "  memory",

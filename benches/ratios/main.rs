@@ -64,7 +64,9 @@ fn main() {
         && child.starts_with("--child-")
     {
         match &child[..] {
-            "--child-delayed" => delayed::child(Path::new(folder), count.parse().unwrap()),
+            "--child-delayed" | "--child-low" => {
+                delayed::child(child, Path::new(folder), count.parse().unwrap());
+            }
             _ => opening::child(child, Path::new(folder), count.parse().unwrap()),
         }
         return;

@@ -3,14 +3,15 @@
 //!
 //! There may be millions of them, so each takes 32 bytes, and little more while these grow: a row of
 //! 16 in a vector that is sorted by offset, since reading comes to them in that order; and 16 in a
-//! heap that is sorted by when they are due, or in a set of those that are and have a low priority. A
+//! heap that is sorted by when they are due, or 8 in a queue of those that are and have a low priority. A
 //! row that is taken out leaves a hole, and the holes go once there are more of them than rows.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::lines::{Turn, rank_of};
+use super::lines::Turn;
+use super::low::Low;
 use super::state::Now;
 use super::stored::wait_of;
 use crate::format::snapshot::{NORMAL, Waiting};
@@ -19,7 +20,7 @@ use crate::format::snapshot::{NORMAL, Waiting};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) offset: u64,
-    /// Milliseconds since 1970; of a low priority also one that is past, or 0.
+    /// Milliseconds since 1970, or 0: at once, if it has a low priority.
     pub(super) due: u64,
     pub(super) priority: u8,
     /// Where its batch lies in its segment; 0 if that is not known.
@@ -34,8 +35,7 @@ pub(super) struct Later {
     /// When each is due, in nanoseconds of the clock that cannot jump, and its offset. The first is one
     /// that still waits.
     heap: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Those of a low priority that are due, the first to be lent first.
-    low: BTreeSet<Turn>,
+    low: Low,
     /// When it was last looked at.
     seen: Now,
 }
@@ -65,7 +65,7 @@ impl Later {
         }
         self.rows.push(Waiting::new(wait.offset, wait.due, position, wait.priority));
         if left.is_zero() {
-            self.low.insert((rank_of(wait.priority), wait.offset));
+            self.low.push(wait.priority, wait.offset, wait.due != 0);
             return true;
         }
         if self.heap.len() == self.heap.capacity() {
@@ -116,13 +116,13 @@ impl Later {
     /// Returns the first of those that wait for nothing but messages of higher priorities, and where it
     /// lies.
     pub(super) fn first_low(&self) -> Option<Turn> {
-        self.low.first().copied()
+        self.low.first()
     }
 
     /// Tells whether a message is one of those.
     pub(super) fn is_low_and_due(&self, offset: u64) -> bool {
-        let rank = self.find(offset).map(|index| rank_of(self.rows[index].priority()));
-        rank.is_some_and(|rank| self.low.contains(&(rank, offset)))
+        let row = self.find(offset).map(|index| self.rows[index]);
+        row.is_some_and(|row| row.due() == 0 || self.low.is_stray(row.priority(), offset))
     }
 
     /// Counts those.
@@ -146,7 +146,7 @@ impl Later {
             let Some(index) = self.find(offset) else { continue };
             let one = wait(&self.rows[index]);
             if one.priority < NORMAL {
-                self.low.insert((rank_of(one.priority), offset));
+                self.low.push(one.priority, offset, true);
             } else {
                 ripe.push(one);
                 self.remove(offset);
@@ -168,14 +168,17 @@ impl Later {
     }
 
     fn find(&self, offset: u64) -> Option<usize> {
-        let index = self.rows.binary_search_by_key(&offset, |row| row.offset()).ok()?;
-        (!self.rows[index].is_hole()).then_some(index)
+        find(&self.rows, offset)
     }
 
     fn remove(&mut self, offset: u64) {
         let Some(index) = self.find(offset) else { return };
-        self.low.remove(&(rank_of(self.rows[index].priority()), offset));
+        let row = self.rows[index];
         self.rows[index] = Waiting::hole(offset);
+        if row.due() == 0 || self.low.is_stray(row.priority(), offset) {
+            let rows = &self.rows;
+            self.low.removed(row.priority(), offset, |offset| find(rows, offset).is_some());
+        }
         self.holes += 1;
         self.drop_stale();
         if self.holes > self.len() + 64 {
@@ -185,6 +188,7 @@ impl Later {
             self.heap.retain(|&Reverse((_, offset))| {
                 rows.binary_search_by_key(&offset, |row| row.offset()).is_ok()
             });
+            self.low.shrink(|offset| find(rows, offset).is_some());
             self.rows.shrink_to(self.rows.len() * 2);
             self.heap.shrink_to(self.rows.len() * 2);
         }
@@ -198,6 +202,11 @@ impl Later {
             self.heap.pop();
         }
     }
+}
+
+fn find(rows: &[Waiting], offset: u64) -> Option<usize> {
+    let index = rows.binary_search_by_key(&offset, |row| row.offset()).ok()?;
+    (!rows[index].is_hole()).then_some(index)
 }
 
 fn wait(row: &Waiting) -> Wait {

@@ -13,6 +13,7 @@ mod exceptions;
 mod later;
 mod lines;
 pub(crate) mod live;
+mod low;
 pub(crate) mod manage;
 mod passing;
 pub(crate) mod policy;
