@@ -179,9 +179,9 @@
 //! # It is not
 //!
 //! a broker or a server; a stream platform with partitions and replicas; exactly-once across other
-//! systems; for network file systems. Not there in this version: priorities, deduplication, ordering
-//! keys, acking and pushing in one step, schedules, several processes at a time, and giving back the
-//! space of done messages.
+//! systems; for network file systems. Not there in this version: priorities, ordering keys, acking and
+//! pushing in one step, schedules, several processes at a time, and giving back the space of done
+//! messages.
 //!
 //! # Features
 //!

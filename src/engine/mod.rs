@@ -19,8 +19,10 @@ use crate::wake::Bell;
 
 mod birth;
 mod close;
+mod dedup;
 mod duties;
 mod groups;
+pub(crate) mod keys;
 pub(crate) mod look;
 mod manage;
 mod open;

@@ -40,6 +40,10 @@ pub(crate) const PRIORITIES: usize = 10;
 pub(crate) const NORMAL: u8 = 4;
 /// The tags of which one must be there, or a message has no row.
 pub(crate) const INDEXED: u64 = Tag::Priority.bit() | Tag::DedupKey.bit() | Tag::OrderingKey.bit();
+/// The tags that a record may have of which only that much is known that it has some.
+pub(crate) const PERHAPS: u64 = INDEXED | Tag::Unique.bit();
+/// Bytes of the longest key.
+pub(crate) const MAX_KEY: usize = 255;
 
 const _: () = assert!(SECTOR_ROWS * ROW <= SUM);
 

@@ -18,8 +18,8 @@ use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
 pub(crate) mod evidence;
-#[cfg_attr(not(test), allow(dead_code, reason = "priorities and keys read the rows"))]
 pub(crate) mod index;
+pub(crate) mod keys;
 pub(crate) mod make;
 mod message;
 pub(crate) mod reader;

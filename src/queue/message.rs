@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock;
 use crate::codec::{self, Encoding, Serialize};
+use crate::engine::keys;
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
 use crate::format::record::{self, MAX_HEADER_NAME, Tag};
@@ -42,6 +43,8 @@ struct Attributes<'a> {
     headers: Vec<(Cow<'a, str>, HeaderValue<'a>)>,
     due: Option<When>,
     expiry: Option<When>,
+    /// And whether it is a unique key.
+    key: Option<(Vec<u8>, bool)>,
 }
 
 /// A moment, or a time from the push on.
@@ -177,6 +180,63 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Gives the message a key by which it is told from others: a push with a key that is taken stores
+    /// nothing, waits for the message that has it, and returns that one's offset. It shares its outcome:
+    /// a failure too, and then the key is free. 1 to 255 bytes.
+    ///
+    /// The key is taken while the message is on its way, and as long as it is in the
+    /// [window](crate::Options::dedup_window), done or not: crashes and restarts change nothing. A batch of
+    /// several with a key that is taken is refused as a whole ([`Error::Duplicate`]). Keys are compared by
+    /// a 128-bit hash keyed by the queue. A message has one key: the last that was given.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::Message;
+    ///
+    /// let first = queue.push(Message::new("welcome ann").dedup_key("signup-7"))?;
+    /// let again = queue.push(Message::new("welcome ann").dedup_key("signup-7"))?; // a retry
+    /// assert_eq!(first, again);
+    /// assert_eq!(queue.stats().messages, 1);
+    /// # queue.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn dedup_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.attributes().key = Some((key.as_ref().to_vec(), false));
+        self
+    }
+
+    /// Gives the message a key of which there is one at a time: a push with a key that is taken ends as
+    /// with [`Message::dedup_key`].
+    ///
+    /// The key is taken until the message is done in every group (acked, discarded, purged), however long
+    /// that takes; delayed, on loan, or a dead letter, it is not done. With no group, nothing is. Dedup keys
+    /// and unique keys never meet. A message has one key: the last that was given.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::Message;
+    ///
+    /// let worker = queue.consumer()?;
+    /// let reindex = || Message::new("reindex shop").unique_key("reindex-shop");
+    /// let first = queue.push(reindex())?;
+    /// assert_eq!(queue.push(reindex())?, first); // it waits already
+    ///
+    /// worker.recv()?.ack()?;
+    /// assert_ne!(queue.push(reindex())?, first);
+    /// # queue.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unique_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.attributes().key = Some((key.as_ref().to_vec(), true));
+        self
+    }
+
     fn attributes(&mut self) -> &mut Attributes<'a> {
         self.attributes.get_or_insert_default()
     }
@@ -191,6 +251,13 @@ impl<'a> Message<'a> {
         for (tag, when) in [(Tag::Due, attributes.due), (Tag::Expiry, attributes.expiry)] {
             if let Some(when) = when {
                 ready.put(tag, &record::millis(when.millis(wall())))?;
+            }
+        }
+        if let Some((key, unique)) = &attributes.key {
+            keys::check_key(key)?;
+            ready.put(Tag::DedupKey, key)?;
+            if *unique {
+                ready.put(Tag::Unique, &[1])?;
             }
         }
         if let Some(kind) = &attributes.kind {

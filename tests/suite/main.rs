@@ -6,6 +6,8 @@ mod beginnings;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
+/// Dedup keys and unique keys.
+mod behaviour_keys;
 /// Loans with a time limit, and receipts.
 mod behaviour_loans;
 /// Dead letters, seek, pause, purge: done without a loan.
@@ -31,6 +33,8 @@ mod choices;
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
 mod cli_bad_input;
+/// `push --dedup-key`, `--unique-key`, `discard --key`.
+mod cli_keys;
 /// `recv`, `ack`, `nack`, `extend`: one message at a time.
 mod cli_loans;
 /// `stats` and `verify`, which change nothing.
@@ -45,6 +49,8 @@ mod cli_work;
 mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// Keys, at a crash after and a failure of every operation, and by many threads.
+mod crash_keys;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
 /// What is done without a loan, at a crash after and a failure of every operation.
