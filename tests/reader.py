@@ -176,7 +176,8 @@ def slot(queue, position, data):
         raise Bad("damaged", "slot checksum")
     if not zero(data[length:]):
         raise Bad("damaged", "bytes behind a slot")
-    log, rows, names = known_sections(data[16:length], 3)
+    log, rows, names = known_sections(data[16:length], 3, 4)[:3]
+    told = dict(sections(data[16:length])).get(4)
     if len(log) != 48 or len(rows) % 64 or not rows or log[41:48] != bytes(7) or log[40] > 1:
         raise Bad("damaged", "slot sections")
     keys = ["segment", "position", "next", "messages", "reserved"]
@@ -199,6 +200,14 @@ def slot(queue, position, data):
             raise Bad("damaged", "group name")
         groups.append(dict(name=name, **row))
         names = names[33 + size :]
+    schedules = []
+    while told or told == b"":
+        size = number(told, 8, 1) if len(told) > 8 else 0
+        name, last = told[9 : 9 + size].decode("utf-8", "replace"), number(told, 0, 8)
+        if not is_group(name) or len(told) < 9 + size or last >= 1 << 48:
+            raise Bad("damaged", "schedule")
+        schedules.append(dict(name=name, last=last))
+        told = told[9 + size :] or None
     active = segments[-1]
     sound = (
         active["length"] == 0
@@ -206,6 +215,7 @@ def slot(queue, position, data):
         and all(row["number"] < COUNT for row in segments)
         and len({row["number"] for row in segments}) == len(segments)
         and len({row["name"] for row in groups}) == len(groups)
+        and len({row["name"] for row in schedules}) == len(schedules)
         and all(
             low[key] <= high[key]
             for low, high in zip(segments, segments[1:])
@@ -221,7 +231,8 @@ def slot(queue, position, data):
     )
     if not sound:
         raise Bad("damaged", "a slot contradicts itself")
-    return {"sequence": number(data, 8, 8), "log": mark, "segments": segments, "groups": groups}
+    found = {"sequence": number(data, 8, 8), "log": mark, "segments": segments, "groups": groups}
+    return dict(found, schedules=schedules) if schedules else found
 
 
 def manifest(root):
@@ -680,6 +691,8 @@ def main(root):
     for row, following in zip(rows, rows[1:] + [None]):
         behind = following["base"] if following else None
         segment(root, queue, row, log if following is None else None, behind)
+    for row in slot_that_holds.get("schedules", []):
+        say("schedule", **row)
     for row in slot_that_holds["groups"]:
         try:
             group(root, queue, row)

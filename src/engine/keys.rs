@@ -62,6 +62,31 @@ impl Engine {
         }
         Ok(offsets)
     }
+    /// Finds which of the dedup keys that are wanted some message has that was pushed at a time or later.
+    #[cfg(feature = "schedules")]
+    pub(super) fn hashes_since(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
+        let abouts = self.manifest.slot().segments;
+        let mut found = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        for segment in self.log.set().iter().rev() {
+            let about = abouts.iter().find(|row| row.number == segment.number && row.length != 0);
+            let older = about.is_some_and(|row| row.about.last < since);
+            if older || segment.tags() & Tag::DedupKey.bit() == 0 {
+                continue;
+            }
+            let mut next = 0;
+            loop {
+                rows.clear();
+                self.log.rows(segment, next, &mut rows)?;
+                if rows.is_empty() {
+                    break;
+                }
+                next += rows.len() as u64;
+                found.extend(rows.iter().map(|row| row.dedup).filter(|&hash| wanted(hash)));
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Says that a key cannot be one.

@@ -28,6 +28,8 @@ mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
+#[cfg(feature = "schedules")]
+pub(crate) mod schedules;
 
 pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};
@@ -63,6 +65,11 @@ pub(crate) struct Engine {
     deferred: Arc<Bell>,
     committer: Mutex<Option<Committer>>,
     idle: Mutex<duties::Idle>,
+    #[cfg(feature = "schedules")]
+    schedules: Mutex<schedules::Schedules>,
+    /// Held while ticks are pushed and told to the manifest: each builds on the last.
+    #[cfg(feature = "schedules")]
+    changing_schedules: Mutex<()>,
 }
 
 /// The groups of a queue.

@@ -123,6 +123,10 @@ impl Engine {
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
             idle: Mutex::new(duties::Idle::new(clock.now())),
+            #[cfg(feature = "schedules")]
+            schedules: Mutex::default(),
+            #[cfg(feature = "schedules")]
+            changing_schedules: Mutex::new(()),
             clock,
             settings,
         });

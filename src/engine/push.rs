@@ -135,14 +135,15 @@ impl Engine {
         records.iter().zip(0..).filter_map(row).collect()
     }
 
-    fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+    /// Refuses a message that is too long.
+    pub(super) fn check_length(&self, record: &Record<'_>) -> Result<()> {
         let limit = self.settings.max_message_bytes;
-        for record in records {
-            let length = (record.payload.len() + record.attributes.len()) as u64;
-            if length > limit {
-                return Err(Error::TooLarge { what: "a message", length, limit });
-            }
-        }
+        let length = (record.payload.len() + record.attributes.len()) as u64;
+        if length > limit { Err(Error::TooLarge { what: "a message", length, limit }) } else { Ok(()) }
+    }
+
+    fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+        records.iter().try_for_each(|record| self.check_length(record))?;
         Encoded::new(records).ok_or_else(|| {
             if records.len() > MAX_RECORDS {
                 let (length, limit) = (records.len() as u64, MAX_RECORDS as u64);

@@ -9,7 +9,7 @@ use std::{env, fs, path::PathBuf};
 use super::batch::{self, BatchHeader, Encoded, Record, Settle, Stamp};
 use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
-use super::manifest::{self, About, GroupRow, LogMark, SegmentRow, Slot};
+use super::manifest::{self, About, GroupRow, LogMark, ScheduleRow, SegmentRow, Slot};
 use super::record::{self, Tag};
 use super::snapshot::{self, Exception, Policy, Reading, Snapshot, State, Waiting};
 use super::{PAGE, PAGE_POSITION, names, round_up};
@@ -130,6 +130,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
         log,
         segments: vec![SegmentRow { rewritten: true, ..sealed }, active],
         groups: vec![group("mailer", 2)],
+        schedules: vec![ScheduleRow { name: "nightly".into(), last: TIME - TIME % 60_000 }],
         unknown: vec![(77, b"of a later version".to_vec())],
     };
     [older, newer]

@@ -237,6 +237,21 @@ impl<'a> Message<'a> {
         self
     }
 
+    /// Copies what is borrowed.
+    #[cfg(feature = "schedules")]
+    pub(super) fn into_owned(self) -> Message<'static> {
+        fn owned<T: ?Sized + ToOwned>(borrowed: Cow<'_, T>) -> Cow<'static, T> {
+            Cow::Owned(borrowed.into_owned())
+        }
+        let attributes = self.attributes.map(|attributes| {
+            let Attributes { kind, encoding, headers, due, expiry, key } = *attributes;
+            let header = |(name, value): (_, HeaderValue<'_>)| (owned(name), value.into_owned());
+            let headers = headers.into_iter().map(header).collect();
+            Box::new(Attributes { kind: kind.map(owned), encoding, headers, due, expiry, key })
+        });
+        Message { payload: owned(self.payload), attributes }
+    }
+
     fn attributes(&mut self) -> &mut Attributes<'a> {
         self.attributes.get_or_insert_default()
     }

@@ -18,6 +18,8 @@ mod group_options;
 mod inspect;
 mod message;
 mod options;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod stats;
 mod ticket;
 
@@ -28,6 +30,8 @@ pub use inspect::{Inspection, SegmentStats, inspect, verify};
 pub use message::Message;
 use message::Ready;
 pub use options::Options;
+#[cfg(feature = "schedules")]
+pub use schedules::Schedule;
 pub use stats::{GroupStats, Stats};
 pub use ticket::Ticket;
 

@@ -18,6 +18,9 @@ mod behaviour_message;
 mod behaviour_pool;
 /// What a push promises.
 mod behaviour_push;
+/// Messages by a cron expression.
+#[cfg(feature = "schedules")]
+mod behaviour_schedules;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
 /// Delays, schedules, ends.
@@ -55,6 +58,9 @@ mod crash_keys;
 mod crash_lasting;
 /// What is done without a loan, at a crash after and a failure of every operation.
 mod crash_manage;
+/// Ticks, at a crash after and a failure of every operation.
+#[cfg(feature = "schedules")]
+mod crash_schedules;
 /// Damage of every kind, in folders and on the simulated disk.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
 mod damage;
