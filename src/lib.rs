@@ -254,6 +254,6 @@ pub mod testing {
 }
 
 /// The examples of the guide, compiled and run.
-#[cfg(all(doctest, feature = "json", feature = "cli"))]
+#[cfg(all(doctest, feature = "json", feature = "schedules", feature = "cli"))]
 #[doc = include_str!("../docs/GUIDE.md")]
 mod guide {}

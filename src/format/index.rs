@@ -96,7 +96,7 @@ impl Row {
                     row.due = record::millis_of(value).min(Offset::LIMIT - 1);
                 }
                 (tag, value) if tag == Tag::OrderingKey as u8 => row.ordering = ordering(queue, value),
-                (tag, value) if tag == Tag::DedupKey as u8 => key = Some(value),
+                (tag, value) if tag == Tag::DedupKey as u8 => key = key.or(Some(value)),
                 (tag, _) if tag == Tag::Unique as u8 => row.unique = true,
                 _ => {}
             }
