@@ -13,7 +13,7 @@ use crate::format::index::Row;
 use crate::format::record::Tag;
 use crate::log::Segment;
 use crate::log::index::CHUNK;
-use crate::log::keys::{self, First, Found};
+use crate::log::keys::{self, First, Found, Keys};
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::{Offset, Offsets};
 
@@ -73,7 +73,10 @@ impl Engine {
             if !guard.keys.is_loaded() {
                 drop(guard);
                 let stored = self.stored_keys()?;
-                self.commit.lock().keys.load(&stored);
+                // Put together with no lock held: others push meanwhile.
+                let mut loaded = Keys::new(self.settings.dedup);
+                loaded.load(&stored);
+                self.commit.lock().keys.take_over(loaded, &stored);
                 continue;
             }
             if let Some((hash, offset)) = given_back.take() {

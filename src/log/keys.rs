@@ -98,6 +98,14 @@ impl Keys {
         self.loaded = true;
     }
 
+    /// Takes over the keys of stored messages: at once, where none was taken meanwhile.
+    pub(crate) fn take_over(&mut self, loaded: Self, rows: &[Row]) {
+        if !self.loaded && self.taken.is_empty() {
+            *self = loaded;
+        }
+        self.load(rows);
+    }
+
     /// Finds the first row whose key is taken.
     pub(crate) fn find(&mut self, rows: &[Row], now: u64) -> Option<Found> {
         self.expire(now);
@@ -288,6 +296,27 @@ mod tests {
             (Some(30), None),
             "the oldest goes first"
         );
+    }
+
+    #[test]
+    fn stored_keys_are_taken_over_once() {
+        let (rows, later) = ([row(2, 20, 0)], [row(3, 10, 0)]);
+        let loaded = |rows: &[Row]| {
+            let mut loaded = keys(2, 100);
+            loaded.load(rows);
+            loaded
+        };
+        let (mut empty, mut used) = (keys(2, 100), keys(2, 100));
+        store(&mut used, row(1, 30, 0));
+
+        for keys in [&mut empty, &mut used] {
+            keys.take_over(loaded(&rows), &rows);
+            keys.take_over(loaded(&later), &later);
+        }
+
+        assert_eq!((taker(&mut empty, 2, 0), taker(&mut empty, 3, 0)), (Some(20), None));
+        assert_eq!((taker(&mut used, 1, 0), taker(&mut used, 2, 0)), (Some(30), Some(20)));
+        assert_eq!(taker(&mut used, 3, 0), None);
     }
 
     #[test]

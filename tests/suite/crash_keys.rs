@@ -244,3 +244,51 @@ fn issue_5_of_many_threads_with_one_key_one_stores_its_message() {
         queue.close().unwrap();
     }
 }
+
+/// What one thread was told: of each key, an offset, or a failure.
+type Answers = Vec<Option<u64>>;
+
+#[test]
+fn issue_5_threads_with_the_same_keys_are_all_answered_when_the_disk_fails() {
+    const THREADS: u64 = 6;
+    const ROUNDS: u64 = 30;
+    let mut failed = 0;
+    for seed in 0..24 * times() {
+        let mut dice = Dice(seed);
+        let disk = SimDisk::new(seed);
+        let queue = options(&disk).open().unwrap();
+        let fault = [Fault::Io, Fault::Full, Fault::Short, Fault::SyncLost][dice.size(4)];
+        disk.fail(disk.ops() + 1 + dice.below(60), fault);
+        let state = format!("keys of failing threads:{seed}");
+        let _watched = watch::within(Duration::from_secs(300), &state);
+
+        let told: Vec<Answers> = thread::scope(|scope| {
+            let worker = |thread: u64| {
+                let queue = &queue;
+                scope.spawn(move || {
+                    let push = |key: u64| {
+                        let pushed = match thread % 3 {
+                            0 => queue.push_deferred(message(key, 100)).and_then(backlog::Ticket::wait),
+                            _ => queue.push(message(key, 100)),
+                        };
+                        pushed.ok().map(backlog::Offset::get)
+                    };
+                    (0..ROUNDS).map(push).collect()
+                })
+            };
+            let threads: Vec<_> = (0..THREADS).map(worker).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+
+        failed += told.iter().flatten().filter(|told| told.is_none()).count();
+        disk.heal();
+        let mut known = Told::new();
+        for (key, offset) in told.iter().flat_map(|answers| (0..).zip(answers)) {
+            let Some(offset) = *offset else { continue };
+            let before = known.insert(key, offset);
+            assert!(before.is_none_or(|before| before == offset), "{state}: key {key}: {before:?}, {offset}");
+        }
+        check(&disk.crash(seed % 6), &known, &state);
+    }
+    assert!(failed > 20, "{failed} pushes failed");
+}
