@@ -183,6 +183,15 @@ pub enum Error {
         offset: Offset,
     },
 
+    /// A message of a batch has a key that is taken. Nothing of the batch was stored.
+    #[error("message {index} of the batch has a key that {} has; nothing was pushed", taker_of(*offset))]
+    Duplicate {
+        /// Which message of the batch, from 0 on.
+        index: usize,
+        /// The message that has the key; `None`: another one of this batch.
+        offset: Option<Offset>,
+    },
+
     /// A value cannot be made into a payload. Nothing was pushed.
     #[error("this value cannot be encoded: {problem}")]
     Encode {
@@ -258,6 +267,10 @@ fn note_of(note: &str) -> String {
 
 fn offsets_of(offsets: Option<&Range<u64>>) -> String {
     offsets.map_or_else(String::new, |offsets| format!(" (offsets {}..{})", offsets.start, offsets.end))
+}
+
+fn taker_of(offset: Option<Offset>) -> String {
+    offset.map_or_else(|| "another one of it".into(), |offset| format!("message {offset}"))
 }
 
 fn kind_of(kind: Option<&str>) -> String {

@@ -179,13 +179,13 @@
 //! # It is not
 //!
 //! a broker or a server; a stream platform with partitions and replicas; exactly-once across other
-//! systems; for network file systems. Not there in this version: priorities, deduplication, ordering
-//! keys, acking and pushing in one step, schedules, several processes at a time, and giving back the
-//! space of done messages.
+//! systems; for network file systems. Not there in this version: priorities, ordering keys, acking and
+//! pushing in one step, several processes at a time, and giving back the space of done messages.
 //!
 //! # Features
 //!
 //! - `json`, on by default: `Message::json`, and its counterpart in [`Content::decode`].
+//! - `schedules`, on by default: `Queue::every`.
 //! - `cli`: the binary `backlog`.
 //! - `testing`: `testing::ManualClock` and `testing::SimDisk`, a disk that can be crashed, for the
 //!   tests of programs that embed the queue.
@@ -197,6 +197,8 @@ mod clock;
 mod codec;
 mod commit;
 mod consumer;
+#[cfg(feature = "schedules")]
+mod cron;
 mod engine;
 mod error;
 mod format;
@@ -220,6 +222,8 @@ mod wake;
 pub use codec::Encoding;
 pub use consumer::{Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt};
 pub use engine::recovery::{Damage, Lost, Recovery};
+#[cfg(feature = "schedules")]
+pub use engine::schedules::MissedTicks;
 pub use error::{Error, Result};
 pub use group::rule::MessageState;
 pub use header::HeaderValue;
@@ -227,6 +231,8 @@ pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
 pub use options::Durability;
 pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
+#[cfg(feature = "schedules")]
+pub use queue::Schedule;
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
 pub use queue::{Options, Peek, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};
@@ -248,6 +254,6 @@ pub mod testing {
 }
 
 /// The examples of the guide, compiled and run.
-#[cfg(all(doctest, feature = "json", feature = "cli"))]
+#[cfg(all(doctest, feature = "json", feature = "schedules", feature = "cli"))]
 #[doc = include_str!("../docs/GUIDE.md")]
 mod guide {}

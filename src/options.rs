@@ -12,6 +12,23 @@ pub enum Durability {
     Buffered,
 }
 
+/// How long a dedup key is taken: both must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// By so many of the last messages that have one.
+    pub(crate) count: usize,
+    /// For so many milliseconds.
+    pub(crate) millis: u64,
+}
+
+impl Window {
+    /// Tells whether a message that was pushed then is too old by now. By the wall clock, for the
+    /// window outlives the process; one of the future is not.
+    pub(crate) const fn is_over(self, time: u64, now: u64) -> bool {
+        time.saturating_add(self.millis) <= now
+    }
+}
+
 /// The sizes and times of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -30,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) threads: bool,
     /// Whether offset files may be mapped.
     pub(crate) mappings: bool,
+    /// How long dedup keys are taken.
+    pub(crate) dedup: Window,
     /// Whether the folder may be on a network file system.
     pub(crate) network: bool,
 }
@@ -49,6 +68,7 @@ impl Default for Settings {
             retain_bytes: None,
             threads: true,
             mappings: true,
+            dedup: Window { count: 100_000, millis: 3_600_000 },
             network: false,
         }
     }

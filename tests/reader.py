@@ -176,7 +176,8 @@ def slot(queue, position, data):
         raise Bad("damaged", "slot checksum")
     if not zero(data[length:]):
         raise Bad("damaged", "bytes behind a slot")
-    log, rows, names = known_sections(data[16:length], 3)
+    log, rows, names = known_sections(data[16:length], 3, 4)[:3]
+    told = dict(sections(data[16:length])).get(4)
     if len(log) != 48 or len(rows) % 64 or not rows or log[41:48] != bytes(7) or log[40] > 1:
         raise Bad("damaged", "slot sections")
     keys = ["segment", "position", "next", "messages", "reserved"]
@@ -199,6 +200,14 @@ def slot(queue, position, data):
             raise Bad("damaged", "group name")
         groups.append(dict(name=name, **row))
         names = names[33 + size :]
+    schedules = []
+    while told or told == b"":
+        size = number(told, 8, 1) if len(told) > 8 else 0
+        name, last = told[9 : 9 + size].decode("utf-8", "replace"), number(told, 0, 8)
+        if not is_group(name) or len(told) < 9 + size or last >= 1 << 48:
+            raise Bad("damaged", "schedule")
+        schedules.append(dict(name=name, last=last))
+        told = told[9 + size :] or None
     active = segments[-1]
     sound = (
         active["length"] == 0
@@ -206,6 +215,7 @@ def slot(queue, position, data):
         and all(row["number"] < COUNT for row in segments)
         and len({row["number"] for row in segments}) == len(segments)
         and len({row["name"] for row in groups}) == len(groups)
+        and len({row["name"] for row in schedules}) == len(schedules)
         and all(
             low[key] <= high[key]
             for low, high in zip(segments, segments[1:])
@@ -221,7 +231,8 @@ def slot(queue, position, data):
     )
     if not sound:
         raise Bad("damaged", "a slot contradicts itself")
-    return {"sequence": number(data, 8, 8), "log": mark, "segments": segments, "groups": groups}
+    found = {"sequence": number(data, 8, 8), "log": mark, "segments": segments, "groups": groups}
+    return dict(found, schedules=schedules) if schedules else found
 
 
 def manifest(root):
@@ -351,6 +362,10 @@ def attributes(data):
     return found
 
 
+# by number of the segment: offset, position and time of the batch, attribute list of each good message
+LISTS = {}
+
+
 def show_batch(data, segment, head):
     keys = ("at", "next", "mark", "base", "end", "time", "records")
     say("batch", segment=segment, **{key: head[key] for key in keys})
@@ -370,13 +385,15 @@ def show_batch(data, segment, head):
         try:
             if record is None:
                 raise Bad("damaged", "record checksum")
-            listed = []
+            listed, raw = [], b""
             if head["attributes"]:
                 size = number(record, 0, 4)
                 if 4 + size > len(record):
                     raise Bad("damaged", "attribute list")
-                listed, record = attributes(record[4 : 4 + size]), record[4 + size :]
+                raw, record = record[4 : 4 + size], record[4 + size :]
+                listed = attributes(raw)
             say("message", offset=offset, attributes=listed, payload=show(record))
+            LISTS.setdefault(segment, []).append((offset, head["at"], head["time"], raw))
         except Bad as bad:
             say("damaged", offset=offset, why=str(bad))
         offset += 1
@@ -436,6 +453,7 @@ def segment(root, queue, row, log, behind):
         raise Bad("damaged", f"{name} is shortened")
     if log is None:
         walk(data, row["number"], salt, capacity, PAGE, row["length"], row["base"], behind)
+        side_file(root, queue, row)
         return
     mark, following = log["position"], log["next"]
     if log["closed"] and counts_whole(data, batch_header(data, salt, mark, capacity, following)):
@@ -458,6 +476,87 @@ def segment(root, queue, row, log, behind):
     say("end", at=position, next=expected)
     for torn in headers(data, salt, capacity, position, expected, reserve):
         say("torn", at=torn["at"], base=torn["base"])
+
+
+# §9 side file
+
+
+def siphash(key, data):
+    """SipHash-2-4 with 128 bits of output, as a number"""
+    ones = (1 << 64) - 1
+    k0, k1 = struct.unpack("<QQ", key)
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D ^ 0xEE, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def turn(word, by):
+        return (word << by | word >> (64 - by)) & ones
+
+    def rounds(count):
+        a, b, c, d = v
+        for _ in range(count):
+            a, c = (a + b) & ones, (c + d) & ones
+            b, d, a = turn(b, 13) ^ a, turn(d, 16) ^ c, turn(a, 32)
+            a, c = (a + d) & ones, (c + b) & ones
+            d, b, c = turn(d, 21) ^ a, turn(b, 17) ^ c, turn(c, 32)
+        v[:] = a, b, c, d
+
+    whole = len(data) // 8 * 8
+    last = data[whole:] + bytes(7 - len(data) % 8) + bytes([len(data) % 256])
+    for (word,) in struct.iter_unpack("<Q", data[:whole] + last):
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    v[2] ^= 0xEE
+    rounds(4)
+    low = v[0] ^ v[1] ^ v[2] ^ v[3]
+    v[1] ^= 0xDD
+    rounds(4)
+    return (v[0] ^ v[1] ^ v[2] ^ v[3]) << 64 | low
+
+
+def side_row(queue, offset, at, time, raw):
+    """the row that a message should have, or None"""
+    found = {}
+    while raw:
+        size = number(raw, 1, 3)
+        found.setdefault(raw[0], raw[4 : 4 + size])
+        raw = raw[4 + size :]
+
+    def hashed(kind, tag):
+        key = found.get(tag)
+        return 0 if key is None else siphash(queue.to_bytes(16, "little"), bytes([kind]) + key) or 1
+
+    priority = found.get(4, b"\4")[0]
+    ordering = hashed(6, 6) % (1 << 64) or (1 if 6 in found else 0)
+    unique = 11 in found and 5 in found
+    dedup = hashed(11 if unique else 5, 5)
+    if priority == 4 and not ordering and not dedup:
+        return None
+    due = min(number(found[1], 0, 8), LIMIT - 1) if 1 in found else 0
+    small = [(offset, 6), (at // 8, 4), (time, 6), (due, 6), (priority, 1), (int(unique), 1), (ordering, 8)]
+    return b"".join(value.to_bytes(size, "little") for value, size in small + [(dedup, 16)])
+
+
+def side_file(root, queue, row):
+    name = f"log/{row['number']:09}.idx"
+    if not os.path.exists(os.path.join(root, name)):
+        return
+    data, salt, queue = load(root, name), row["salt"], int(queue, 16)
+    sectors = [data[at : at + 512] for at in range(0, len(data), 512)]
+    good = sectors and all(
+        len(sector) == 512 and number(sector, 508, 4) == seeded(salt, 512 * index, sector[:508])
+        for index, sector in enumerate(sectors)
+    )
+    fields = struct.unpack("<8sII16sQQQ", sectors[0][:56]) if good else None
+    whole = (b"backlogI", 1, salt, queue.to_bytes(16, "little"), row["number"], row["length"])
+    if not good or fields[:6] != whole or len(sectors) != 1 + -(-fields[6] // 10):
+        say("side file", segment=row["number"], fits=False)
+        return
+    rows = [sectors[1 + index // 10][48 * (index % 10) :][:48] for index in range(fields[6])]
+    listed = [side_row(queue, *message) for message in LISTS.get(row["number"], [])]
+    counts = [sum(entry[22] == priority for entry in rows) for priority in range(10)]
+    told = list(struct.unpack("<10Q", sectors[0][56:136]))
+    agrees = rows == [entry for entry in listed if entry is not None] and counts == told
+    say("side file", segment=row["number"], fits=True, agrees=agrees, rows=[entry.hex() for entry in rows])
 
 
 # §7 offset file
@@ -691,6 +790,8 @@ def main(root):
     for row, following in zip(rows, rows[1:] + [None]):
         behind = following["base"] if following else None
         segment(root, queue, row, log if following is None else None, behind)
+    for row in slot_that_holds.get("schedules", []):
+        say("schedule", **row)
     for row in slot_that_holds["groups"]:
         try:
             group(root, queue, row)

@@ -25,12 +25,24 @@ pub(super) struct Attributes {
     /// What kind of messages they are: `email/2`
     #[arg(long)]
     kind: Option<String>,
+    /// A key by which a second push of the same message is told: nothing is stored then, and the offset
+    /// of the first is printed. For one message: with `--whole`
+    #[arg(long, value_name = "KEY", requires = "whole", conflicts_with = "unique_key")]
+    dedup_key: Option<String>,
+    /// A key of which there is one message at a time, until it is done. For one message: with `--whole`
+    #[arg(long, value_name = "KEY", requires = "whole")]
+    unique_key: Option<String>,
     /// A header: text. May be given more than once
     #[arg(long = "header", value_name = "NAME=TEXT", value_parser = header)]
     headers: Vec<(String, String)>,
 }
 
 impl Attributes {
+    /// Tells whether they can be those of one message only.
+    pub(super) fn are_of_one(&self) -> bool {
+        self.dedup_key.is_some() || self.unique_key.is_some()
+    }
+
     /// Makes a message of a payload.
     pub(super) fn message<'a>(&'a self, payload: &'a [u8]) -> Message<'a> {
         let mut message = Message::new(payload);
@@ -47,10 +59,16 @@ impl Attributes {
             message = message.priority(priority);
         }
         if let Some(key) = &self.ordering_key {
-            message = message.ordering_key(key.as_bytes());
+            message = message.ordering_key(key);
         }
         if let Some(kind) = &self.kind {
             message = message.kind(&kind[..]);
+        }
+        if let Some(key) = &self.dedup_key {
+            message = message.dedup_key(key);
+        }
+        if let Some(key) = &self.unique_key {
+            message = message.unique_key(key);
         }
         for (name, text) in &self.headers {
             message = message.header(&name[..], &text[..]);

@@ -48,8 +48,11 @@ pub(super) struct Discard {
     #[command(flatten)]
     target: Target,
     /// Which
-    #[arg(value_parser = offset, required = true)]
+    #[arg(value_parser = offset, required_unless_present = "key", conflicts_with = "key")]
     offsets: Vec<Offset>,
+    /// Those with that dedup or unique key
+    #[arg(long)]
+    key: Option<String>,
     /// In this group only
     #[arg(long)]
     group: Option<String>,
@@ -127,9 +130,11 @@ pub(super) fn revive(args: &Revive) -> Outcome {
 
 pub(super) fn discard(args: &Discard) -> Outcome {
     args.target.with(|queue| {
-        let discarded = match &args.group {
-            Some(group) => queue.group(group)?.discard(args.offsets.iter().copied())?,
-            None => {
+        let discarded = match (&args.group, &args.key) {
+            (Some(group), Some(key)) => queue.group(group)?.discard_key(key)?,
+            (Some(group), None) => queue.group(group)?.discard(args.offsets.iter().copied())?,
+            (None, Some(key)) => queue.discard_key(key)?,
+            (None, None) => {
                 let mut count = 0;
                 for &offset in &args.offsets {
                     count += u64::from(queue.discard(offset)?);

@@ -51,6 +51,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Outcome {
     let stdin = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &stdin[..] } else { &args.files[..] };
+    if files.len() > 1 && args.attributes.are_of_one() {
+        return Err(Failure::usage("a key is for one message: give one file"));
+    }
     // Before anything is changed: a name that was mistyped must not leave half a push behind.
     for file in files {
         check(file)?;

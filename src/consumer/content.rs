@@ -102,6 +102,12 @@ impl Content {
         std::str::from_utf8(self.attribute(Tag::Kind)?).ok()
     }
 
+    /// Returns the dedup or unique key that it was pushed with.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.attribute(Tag::DedupKey)
+    }
+
     /// Returns the value of the first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<HeaderValue<'_>> {

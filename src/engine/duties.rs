@@ -56,6 +56,8 @@ impl Engine {
         }
         let filled = self.make_ahead();
         let synced = self.sync_idle();
+        #[cfg(feature = "schedules")]
+        let synced = synced.and(self.push_ticks());
         self.log.write_side_files();
         let freed = self.free_done();
         let more = filled?;

@@ -19,13 +19,17 @@ use crate::wake::Bell;
 
 mod birth;
 mod close;
+mod dedup;
 mod duties;
 mod groups;
+pub(crate) mod keys;
 pub(crate) mod look;
 mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
+#[cfg(feature = "schedules")]
+pub(crate) mod schedules;
 mod space;
 
 pub(crate) use duties::Committer;
@@ -63,6 +67,11 @@ pub(crate) struct Engine {
     deferred: Arc<Bell>,
     committer: Mutex<Option<Committer>>,
     idle: Mutex<duties::Idle>,
+    #[cfg(feature = "schedules")]
+    schedules: Mutex<schedules::Schedules>,
+    /// Held while ticks are pushed and told to the manifest: each builds on the last.
+    #[cfg(feature = "schedules")]
+    changing_schedules: Mutex<()>,
 }
 
 /// The groups of a queue.

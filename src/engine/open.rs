@@ -19,6 +19,7 @@ use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
+use crate::log::keys::Keys;
 use crate::log::recovery::{self, Start, Verdict};
 use crate::log::spare::Spare;
 use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
@@ -97,7 +98,8 @@ impl Engine {
             duties: if settings.threads { duties::bell() } else { Arc::default() },
             evidence,
         });
-        let commit = Arc::new(Commit::new(Waiting::default(), writer));
+        let commit =
+            Arc::new(Commit::new(Waiting { keys: Keys::new(settings.dedup), ..Waiting::default() }, writer));
         let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
         clock.on_advance(waker);
         let _ = held.note(&format!("opened by process {}", std::process::id()));
@@ -121,6 +123,10 @@ impl Engine {
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
             idle: Mutex::new(duties::Idle::new(clock.now())),
+            #[cfg(feature = "schedules")]
+            schedules: Mutex::default(),
+            #[cfg(feature = "schedules")]
+            changing_schedules: Mutex::new(()),
             clock,
             settings,
         });

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::dedup::Handed;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
@@ -19,8 +20,7 @@ use crate::wake::Wake;
 #[derive(Debug)]
 pub(crate) struct Pushed {
     engine: Arc<Engine>,
-    slot: Arc<Slot>,
-    group: u64,
+    handed: Handed,
 }
 
 impl Engine {
@@ -36,6 +36,12 @@ impl Engine {
         let batch = self.encode(records)?;
         self.save_losses()?;
         let rows = self.rows(records);
+        if rows.iter().any(|row| row.dedup != 0) {
+            let handed = self.hand_over(batch, rows, durability == Durability::Synced)?;
+            let guard = self.commit.lock();
+            let (_, answer) = self.commit.until(guard, handed.group, &*self.clock, None, |_| handed.answer());
+            return answer.unwrap_or(Err(Error::Timeout));
+        }
         self.ask(Wish::Push { batch, rows, synced: durability == Durability::Synced })
     }
 
@@ -51,22 +57,25 @@ impl Engine {
         self.check_open()?;
         let batch = self.encode(records)?;
         self.save_losses()?;
-        let slot = Arc::new(Slot::default());
         let rows = self.rows(records);
-        let wish = Wish::Push { batch, rows, synced: durability == Durability::Synced };
-        let mut guard = self.commit.lock();
-        if let Some(error) = &guard.stopped {
-            return Err(error.clone());
-        }
-        let first = guard.jobs.is_empty();
-        guard.jobs.push(Job { wish, slot: slot.clone() });
-        let group = guard.group();
-        drop(guard);
-        if first {
+        let synced = durability == Durability::Synced;
+        let handed = if rows.iter().any(|row| row.dedup != 0) {
+            self.hand_over(batch, rows, synced)?
+        } else {
+            let slot = Arc::new(Slot::default());
+            let mut guard = self.commit.lock();
+            if let Some(error) = &guard.stopped {
+                return Err(error.clone());
+            }
+            let alone = guard.jobs.is_empty();
+            guard.jobs.push(Job { wish: Wish::Push { batch, rows, synced }, slot: slot.clone() });
+            Handed { slot, group: guard.group(), first: None, alone }
+        };
+        if handed.alone {
             self.start_committer();
             self.deferred.wake();
         }
-        Ok(Pushed { engine: self.clone(), slot, group })
+        Ok(Pushed { engine: self.clone(), handed })
     }
 
     /// Before the first push of an opening that found messages lost: has their groups say so in
@@ -126,14 +135,15 @@ impl Engine {
         records.iter().zip(0..).filter_map(row).collect()
     }
 
-    fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+    /// Refuses a message that is too long.
+    pub(super) fn check_length(&self, record: &Record<'_>) -> Result<()> {
         let limit = self.settings.max_message_bytes;
-        for record in records {
-            let length = (record.payload.len() + record.attributes.len()) as u64;
-            if length > limit {
-                return Err(Error::TooLarge { what: "a message", length, limit });
-            }
-        }
+        let length = (record.payload.len() + record.attributes.len()) as u64;
+        if length > limit { Err(Error::TooLarge { what: "a message", length, limit }) } else { Ok(()) }
+    }
+
+    fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+        records.iter().try_for_each(|record| self.check_length(record))?;
         Encoded::new(records).ok_or_else(|| {
             if records.len() > MAX_RECORDS {
                 let (length, limit) = (records.len() as u64, MAX_RECORDS as u64);
@@ -152,20 +162,20 @@ impl Pushed {
         if let Err(error) = self.engine.log.check_process() {
             return Some(Err(error));
         }
-        if let Some(answer) = self.slot.answer() {
+        if let Some(answer) = self.handed.answer() {
             return Some(answer);
         }
         let engine = &self.engine;
-        let slot = &self.slot;
+        let handed = &self.handed;
         // Who has a deadline leaves the sync to the committer: it may take longer.
         if let Some(until) = until
             && engine.hurry()
         {
             let guard = engine.commit.lock();
-            return engine.commit.follow(guard, &*engine.clock, until, |_| slot.answer());
+            return engine.commit.follow(guard, &*engine.clock, until, |_| handed.answer());
         }
         let guard = engine.commit.lock();
-        engine.commit.until(guard, self.group, &*engine.clock, until, |_| slot.answer()).1
+        engine.commit.until(guard, handed.group, &*engine.clock, until, |_| handed.answer()).1
     }
 
     pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
@@ -177,12 +187,12 @@ impl Pushed {
         if let Err(error) = self.engine.log.check_process() {
             return Poll::Ready(Err(error));
         }
-        if let Some(answer) = self.slot.answer() {
+        if let Some(answer) = self.handed.answer() {
             return Poll::Ready(answer);
         }
-        self.slot.leave(context.waker());
+        self.handed.slot.leave(context.waker());
         // Once more: the answer may have come before the waker was there.
-        if let Some(answer) = self.slot.answer() {
+        if let Some(answer) = self.handed.answer() {
             return Poll::Ready(answer);
         }
         self.engine.hurry();

@@ -9,7 +9,8 @@ use std::{env, fs, path::PathBuf};
 use super::batch::{self, BatchHeader, Encoded, Record, Settle, Stamp};
 use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
-use super::manifest::{self, About, GroupRow, LogMark, SegmentRow, Slot};
+use super::index::{self, PRIORITIES, Row};
+use super::manifest::{self, About, GroupRow, LogMark, ScheduleRow, SegmentRow, Slot};
 use super::record::{self, Tag};
 use super::snapshot::{self, Exception, NORMAL, Policy, Reading, Snapshot, State, Waiting};
 use super::{PAGE, PAGE_POSITION, names, round_up};
@@ -33,7 +34,7 @@ fn header(salt: u32, fields: Fields) -> Header {
 
 /// One attribute list with every tag, and one that a later version might write.
 fn attributes() -> (Vec<u8>, u64) {
-    let values: [(Tag, &[u8]); 10] = [
+    let values: [(Tag, &[u8]); 11] = [
         (Tag::Due, &(TIME + 60_000).to_le_bytes()),
         (Tag::Expiry, &(TIME + 3_600_000).to_le_bytes()),
         (Tag::Lease, &30_000_u64.to_le_bytes()),
@@ -44,6 +45,7 @@ fn attributes() -> (Vec<u8>, u64) {
         (Tag::Encoding, &[1]),
         (Tag::Header, b"\x05trace\x00a1"),
         (Tag::Origin, &[1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]),
+        (Tag::Unique, &[1]),
     ];
     let mut list = Vec::new();
     let mut tags = 0;
@@ -97,6 +99,22 @@ fn segment(which: usize, batches: Vec<(u64, Encoded)>) -> (Vec<u8>, u64) {
     (bytes, end)
 }
 
+/// The side file of the first segment: one of its messages has a row, that of its last batch.
+fn side_file(segment: &[u8], end: u64) -> Vec<u8> {
+    let (list, _) = attributes();
+    let header = |at: usize| BatchHeader::decode(&segment[at..], SALTS[0], at as u64).unwrap();
+    let mut at = PAGE;
+    while header(at).base < 10 {
+        at += usize::try_from(header(at).length()).unwrap();
+    }
+    let row =
+        Row { offset: 10, position: at as u64, time: header(at).time, ..Row::of(QUEUE, &list).unwrap() };
+    let mut priorities = [0; PRIORITIES];
+    priorities[9] = 1;
+    let head = index::Head { queue: QUEUE, number: 1, salt: SALTS[0], covers: end, rows: 1, priorities };
+    [head.encode(), index::encode(&[row], SALTS[0], 512)].concat()
+}
+
 fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
     let row = |number: u64, base, messages_before, length, about| SegmentRow {
         number,
@@ -130,6 +148,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
         log,
         segments: vec![SegmentRow { rewritten: true, ..sealed }, active],
         groups: vec![group("mailer", 2)],
+        schedules: vec![ScheduleRow { name: "nightly".into(), last: TIME - TIME % 60_000 }],
         unknown: vec![(77, b"of a later version".to_vec())],
     };
     [older, newer]
@@ -284,6 +303,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     let (second, second_end) = segment(1, second);
     vec![
         (names::MANIFEST.to_owned(), manifest(&slots([first_end, second_end], entries_end()))),
+        (names::index(1), side_file(&first, first_end)),
         (names::segment(1), first),
         (names::segment(2), second),
         (names::half("mailer", 0), half(0)),

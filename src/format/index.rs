@@ -22,6 +22,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::record::{self, Tag};
 use super::siphash::siphash;
+use super::snapshot::{HIGHEST, NORMAL};
 use super::{ALIGNMENT, VERSION, is_zero, seeded, u32_at, u64_at};
 use crate::offset::Offset;
 use crate::storage::SECTOR;
@@ -35,11 +36,13 @@ const SUM: usize = SECTOR - 4;
 const UNIQUE: u8 = 1;
 
 /// How many priorities there are.
-pub(crate) const PRIORITIES: usize = 10;
-/// The priority of a message that says nothing of it.
-pub(crate) const NORMAL: u8 = 4;
+pub(crate) const PRIORITIES: usize = HIGHEST as usize + 1;
 /// The tags of which one must be there, or a message has no row.
 pub(crate) const INDEXED: u64 = Tag::Priority.bit() | Tag::DedupKey.bit() | Tag::OrderingKey.bit();
+/// The tags that a record may have of which only that much is known that it has some.
+pub(crate) const PERHAPS: u64 = INDEXED | Tag::Unique.bit();
+/// Bytes of the longest key.
+pub(crate) const MAX_KEY: usize = 255;
 
 const _: () = assert!(SECTOR_ROWS * ROW <= SUM);
 
@@ -92,7 +95,7 @@ impl Row {
                     row.due = record::millis_of(value).min(Offset::LIMIT - 1);
                 }
                 (tag, value) if tag == Tag::OrderingKey as u8 => row.ordering = ordering(queue, value),
-                (tag, value) if tag == Tag::DedupKey as u8 => key = Some(value),
+                (tag, value) if tag == Tag::DedupKey as u8 => key = key.or(Some(value)),
                 (tag, _) if tag == Tag::Unique as u8 => row.unique = true,
                 _ => {}
             }

@@ -17,6 +17,8 @@
 //!   section 3, groups: u64 incarnation · u64 generation · u64 oldest segment with settles that are
 //!              not in its synced file · u64 durable mark in the half of that generation, 0: untold
 //!              · u8 length of the name, the name
+//!   section 4, schedules, only if there are any: u64 last tick (milliseconds since 1970)
+//!              · u8 length of the name, the name
 //! ```
 //!
 //! Of the active segment, times and tags are those up to the mark in section 1.
@@ -38,6 +40,7 @@ const GROUP_BYTES: usize = 32;
 const LOG_TAG: u32 = 1;
 const SEGMENTS_TAG: u32 = 2;
 const GROUPS_TAG: u32 = 3;
+const SCHEDULES_TAG: u32 = 4;
 
 /// All that belongs to the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub(crate) struct Slot {
     /// In offset order; the last is the active one.
     pub(crate) segments: Vec<SegmentRow>,
     pub(crate) groups: Vec<GroupRow>,
+    pub(crate) schedules: Vec<ScheduleRow>,
     /// Sections of a later version, kept.
     pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
@@ -115,6 +119,14 @@ pub(crate) struct GroupRow {
     pub(crate) mark: u64,
 }
 
+/// A schedule that some program has, or had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ScheduleRow {
+    pub(crate) name: String,
+    /// Milliseconds since 1970, below 2⁴⁸: all ticks until then were pushed, or passed over.
+    pub(crate) last: u64,
+}
+
 /// Returns where a copy (0 or 1) of the slot for a sequence lies.
 pub(crate) fn position(sequence: u64, copy: u64, slot_bytes: u64) -> u64 {
     // A header whose checksum is good can still say nonsense: no overflow, just no such place.
@@ -131,6 +143,10 @@ impl Slot {
         section::put(&mut one, SEGMENTS_TAG, &segments);
         let groups: Vec<u8> = self.groups.iter().flat_map(encode_group).collect();
         section::put(&mut one, GROUPS_TAG, &groups);
+        if !self.schedules.is_empty() {
+            let schedules: Vec<u8> = self.schedules.iter().flat_map(encode_schedule).collect();
+            section::put(&mut one, SCHEDULES_TAG, &schedules);
+        }
         for (tag, bytes) in &self.unknown {
             section::put(&mut one, *tag, bytes);
         }
@@ -174,6 +190,9 @@ impl Slot {
                 GROUPS_TAG => {
                     slot.groups = decode_groups(body).ok_or_else(|| damaged("bad group section"))?;
                 }
+                SCHEDULES_TAG => {
+                    slot.schedules = decode_schedules(body).ok_or_else(|| damaged("bad schedule section"))?;
+                }
                 tag => {
                     section::may_keep(tag)?;
                     slot.unknown.push((tag, body.to_vec()));
@@ -185,7 +204,7 @@ impl Slot {
             }
             seen |= 1 << tag;
         }
-        if seen == 0b1110 && slot.is_consistent() {
+        if seen & 0b1110 == 0b1110 && slot.is_consistent() {
             Ok(slot)
         } else {
             Err(damaged("a slot contradicts itself"))
@@ -208,6 +227,7 @@ impl Slot {
             && self.segments.windows(2).all(grows)
             && all_differ(self.segments.iter().map(|row| row.number))
             && all_differ(self.groups.iter().map(|row| &row.name))
+            && all_differ(self.schedules.iter().map(|row| &row.name))
             && self.groups.iter().all(|row| row.mark.is_multiple_of(entry::SLOT_BYTES))
             && self.log.segment == active.number
             && lengths.contains(&self.log.position)
@@ -316,4 +336,27 @@ fn decode_groups(mut body: &[u8]) -> Option<Vec<GroupRow>> {
         body = &body[end..];
     }
     Some(groups)
+}
+
+fn encode_schedule(row: &ScheduleRow) -> Vec<u8> {
+    let mut out = row.last.min(Offset::LIMIT - 1).to_le_bytes().to_vec();
+    out.push(u8::try_from(row.name.len()).expect("a schedule's name has 64 bytes at most"));
+    out.extend_from_slice(row.name.as_bytes());
+    out
+}
+
+fn decode_schedules(mut body: &[u8]) -> Option<Vec<ScheduleRow>> {
+    let mut schedules = Vec::new();
+    while !body.is_empty() {
+        let end = 9 + usize::from(*body.get(8)?);
+        let name = std::str::from_utf8(body.get(9..end)?).ok()?;
+        let last = Some(u64_at(body, 0)).filter(|&last| last < Offset::LIMIT)?;
+        if !names::is_group(name) {
+            return None;
+        }
+        schedules.push(ScheduleRow { name: name.to_owned(), last });
+        body = &body[end..];
+    }
+    // Without any there is no section.
+    Some(schedules).filter(|schedules| !schedules.is_empty())
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::batch::{self, BatchHeader};
 use super::entry::Entry;
 use super::header::{self, COPIES, Features, Fields, FileKind, Header, SUPERSEDED};
-use super::manifest::{self, GroupRow, LogMark, SegmentRow, Slot};
+use super::manifest::{self, GroupRow, LogMark, ScheduleRow, SegmentRow, Slot};
 use super::record::{self, Tag};
 use super::snapshot::{self, Exception, NORMAL, Reading, Snapshot, State};
 use super::{EVERY, Malformed, PAGE, checksum, section, seeded};
@@ -185,11 +185,13 @@ fn slot() -> Slot {
         settles_from: 2,
         mark: 8192,
     };
+    let schedule = |name: &str| ScheduleRow { name: name.into(), last: 1_700_000_000_000 };
     Slot {
         sequence: 9,
         log: LogMark { segment: 2, position: 4096, next: 50, messages: 50, reserved: 100, closed: false },
         segments: vec![row(1, 0, 8192), row(2, 50, 0)],
         groups: vec![group("default"), group("mailer")],
+        schedules: vec![schedule("hourly"), schedule("nightly")],
         unknown: vec![(99, vec![1, 2, 3])],
     }
 }
@@ -233,7 +235,7 @@ fn a_slot_that_does_not_fit_is_not_written() {
 #[test]
 fn a_slot_that_contradicts_itself_is_refused() {
     type Change = fn(&mut Slot);
-    let changes: [(&str, Change); 19] = [
+    let changes: [(&str, Change); 21] = [
         ("no segment", |slot| slot.segments.clear()),
         ("the active one sealed", |slot| slot.segments[1].length = 4096),
         ("a sealed one without length", |slot| slot.segments[0].length = 0),
@@ -252,6 +254,8 @@ fn a_slot_that_contradicts_itself_is_refused() {
         ("a sealed one longer than any", |slot| slot.segments[0].length = 1 << 36),
         ("a mark beyond any segment", |slot| slot.log.position = 1 << 36),
         ("a group twice", |slot| slot.groups[0].name = "mailer".into()),
+        ("a schedule twice", |slot| slot.schedules[0].name = "nightly".into()),
+        ("a schedule that is a path", |slot| slot.schedules[1].name = "../x".into()),
         ("a group that is a path", |slot| slot.groups[0].name = "../x".into()),
     ];
     for (what, change) in changes {

@@ -299,7 +299,9 @@ impl Log {
             }
             rows
         };
-        let written = rows.is_none_or(|rows| {
+        // A segment that was given up meanwhile takes its side file along.
+        let there = self.set().iter().any(|other| other.number == segment.number);
+        let written = rows.filter(|_| there).is_none_or(|rows| {
             let written = write_file(&*self.storage, self.queue, segment, &rows).is_ok();
             if written {
                 segment.held().source = Source::File;

@@ -21,6 +21,7 @@ use crate::wake::Wake;
 
 pub(crate) mod evidence;
 pub(crate) mod index;
+pub(crate) mod keys;
 pub(crate) mod make;
 mod message;
 pub(crate) mod reader;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::scan::{self, Expected, Here, Window};
 use crate::format::batch::BatchHeader;
-use crate::format::index::INDEXED;
+use crate::format::index::PERHAPS;
 use crate::format::manifest::{About, LogMark};
 use crate::offset::Offset;
 use crate::storage::File;
@@ -157,7 +157,7 @@ impl Walk<'_> {
             self.verdict.damages.push(Damage { position, length, first, end, header: false });
             if header.attributes() {
                 // Of its records some may be good, and have any of these.
-                self.verdict.about.tags |= INDEXED;
+                self.verdict.about.tags |= PERHAPS;
             }
             self.take(&header);
             return Ok(());

@@ -125,7 +125,11 @@ impl Worker<Waiting> for Writer {
             waiting.stopped.clone_from(&self.poisoned);
         }
         for (job, answer) in group.jobs.iter().zip(&mut group.answers) {
-            job.slot.settle(answer.take().unwrap_or(Err(Error::Closed)));
+            let answer = answer.take().unwrap_or(Err(Error::Closed));
+            if let Wish::Push { rows, synced, .. } = &job.wish {
+                waiting.keys.settle(rows, &job.slot, answer.is_ok(), *synced);
+            }
+            job.slot.settle(answer);
         }
         group.answers.clear();
         if group.jobs.len() <= RECYCLE && !group.jobs.iter().any(|job| job.slot.is_polled()) {
@@ -207,6 +211,10 @@ impl Writer {
                 Wish::Sync { mark: wanted } => {
                     sync = true;
                     mark |= wanted;
+                    group.answers[index] = Some(Ok(Offsets::new(0, 0)));
+                    continue;
+                }
+                Wish::Turn => {
                     group.answers[index] = Some(Ok(Offsets::new(0, 0)));
                     continue;
                 }
@@ -317,10 +325,12 @@ impl Writer {
         }
         let mut position = before;
         for (index, offsets, tags) in jobs.drain(..) {
-            if let Wish::Push { batch, rows, .. } = &group.jobs[index].wish {
+            if let Wish::Push { batch, rows, .. } = &mut group.jobs[index].wish {
                 let base = offsets.end() - u64::from(batch.messages());
-                let place = |row: &Row| Row { offset: base + row.offset, position, time: now, ..*row };
-                self.fresh.extend(rows.iter().map(place));
+                for row in rows.iter_mut() {
+                    *row = Row { offset: base + row.offset, position, time: now, ..*row };
+                }
+                self.fresh.extend_from_slice(rows);
                 position += batch.length();
             }
             self.messages += offsets.len() as u64;

@@ -8,7 +8,7 @@ use super::group_options::{GroupOptions, Start};
 use super::stats::{GroupStats, group_stats};
 use crate::clock;
 use crate::consumer::Consumer;
-use crate::engine::Handle;
+use crate::engine::{Handle, keys};
 use crate::error::Result;
 use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
@@ -84,6 +84,16 @@ impl Group {
     pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
         self.handle.engine().check_open()?;
         self.live.discard(&numbers(offsets))
+    }
+
+    /// Makes the messages with that [dedup](crate::Message::dedup_key) or
+    /// [unique key](crate::Message::unique_key) done in this group, as [`Group::discard`] does.
+    ///
+    /// # Errors
+    /// As [`Group::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
+    pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
+        keys::check_key(key.as_ref())?;
+        self.handle.engine().discard_key_in(&self.live, key.as_ref())
     }
 
     /// Makes everything done in this group that was pushed so far, loans and dead letters included;

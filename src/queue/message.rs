@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock;
 use crate::codec::{self, Encoding, Serialize};
+use crate::engine::keys;
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
 use crate::format::record::{self, MAX_HEADER_NAME, Tag};
 use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
 
-/// Bytes of the longest kind, and of the longest key.
+/// Bytes of the longest kind.
 const MAX_KIND: usize = 255;
-const MAX_KEY: usize = 255;
 
 /// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///
@@ -45,7 +45,9 @@ struct Attributes<'a> {
     due: Option<When>,
     expiry: Option<When>,
     priority: Option<u8>,
-    ordering_key: Option<Cow<'a, [u8]>>,
+    ordering_key: Option<Vec<u8>>,
+    /// And whether it is a unique key.
+    key: Option<(Vec<u8>, bool)>,
 }
 
 /// A moment, or a time from the push on.
@@ -201,9 +203,83 @@ impl<'a> Message<'a> {
     /// Priorities do not break the order of a key. Messages whose turn has not come are kept in mind: when
     /// 65,536 wait in a group, nothing else is read before one of them is handed out.
     #[must_use]
-    pub fn ordering_key(mut self, key: impl Into<Cow<'a, [u8]>>) -> Self {
-        self.attributes().ordering_key = Some(key.into());
+    pub fn ordering_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.attributes().ordering_key = Some(key.as_ref().to_vec());
         self
+    }
+
+    /// Gives the message a key by which it is told from others: a push with a key that is taken stores
+    /// nothing, waits for the message that has it, and returns that one's offset. It shares its outcome:
+    /// a failure too, and then the key is free. 1 to 255 bytes.
+    ///
+    /// The key is taken while the message is on its way, and as long as it is in the
+    /// [window](crate::Options::dedup_window), done or not: crashes and restarts change nothing. A batch of
+    /// several with a key that is taken is refused as a whole ([`Error::Duplicate`]). Keys are compared by
+    /// a 128-bit hash keyed by the queue. A message has one key: the last that was given.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::Message;
+    ///
+    /// let first = queue.push(Message::new("welcome ann").dedup_key("signup-7"))?;
+    /// let again = queue.push(Message::new("welcome ann").dedup_key("signup-7"))?; // a retry
+    /// assert_eq!(first, again);
+    /// assert_eq!(queue.stats().messages, 1);
+    /// # queue.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn dedup_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.attributes().key = Some((key.as_ref().to_vec(), false));
+        self
+    }
+
+    /// Gives the message a key of which there is one at a time: a push with a key that is taken ends as
+    /// with [`Message::dedup_key`].
+    ///
+    /// The key is taken until the message is done in every group (acked, discarded, purged), however long
+    /// that takes; delayed, on loan, or a dead letter, it is not done. With no group, nothing is. Dedup keys
+    /// and unique keys never meet. A message has one key: the last that was given.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::Message;
+    ///
+    /// let worker = queue.consumer()?;
+    /// let reindex = || Message::new("reindex shop").unique_key("reindex-shop");
+    /// let first = queue.push(reindex())?;
+    /// assert_eq!(queue.push(reindex())?, first); // it waits already
+    ///
+    /// worker.recv()?.ack()?;
+    /// assert_ne!(queue.push(reindex())?, first);
+    /// # queue.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unique_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.attributes().key = Some((key.as_ref().to_vec(), true));
+        self
+    }
+
+    /// Copies what is borrowed.
+    #[cfg(feature = "schedules")]
+    pub(super) fn into_owned(self) -> Message<'static> {
+        fn owned<T: ?Sized + ToOwned>(borrowed: Cow<'_, T>) -> Cow<'static, T> {
+            Cow::Owned(borrowed.into_owned())
+        }
+        let attributes = self.attributes.map(|attributes| {
+            let Attributes { kind, encoding, headers, due, expiry, priority, ordering_key, key } =
+                *attributes;
+            let header = |(name, value): (_, HeaderValue<'_>)| (owned(name), value.into_owned());
+            let headers = headers.into_iter().map(header).collect();
+            let kind = kind.map(owned);
+            Box::new(Attributes { kind, encoding, headers, due, expiry, priority, ordering_key, key })
+        });
+        Message { payload: owned(self.payload), attributes }
     }
 
     fn attributes(&mut self) -> &mut Attributes<'a> {
@@ -231,11 +307,15 @@ impl<'a> Message<'a> {
             ready.put(Tag::Priority, &[priority])?;
         }
         if let Some(key) = &attributes.ordering_key {
-            if key.is_empty() || key.len() > MAX_KEY {
-                let what = format!("an ordering key of {} bytes: 1 to {MAX_KEY} are allowed", key.len());
-                return Err(Error::Invalid { what });
-            }
+            keys::check_key(key)?;
             ready.put(Tag::OrderingKey, key)?;
+        }
+        if let Some((key, unique)) = &attributes.key {
+            keys::check_key(key)?;
+            ready.put(Tag::DedupKey, key)?;
+            if *unique {
+                ready.put(Tag::Unique, &[1])?;
+            }
         }
         if let Some(kind) = &attributes.kind {
             if kind.is_empty() || kind.len() > MAX_KIND {

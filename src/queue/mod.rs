@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
 use crate::engine::recovery::Recovery;
-use crate::engine::{Claim, Handle, NewGroup};
+use crate::engine::{Claim, Handle, NewGroup, keys};
 use crate::error::Result;
 use crate::format::batch::Record;
 use crate::offset::{Offset, Offsets};
@@ -18,6 +18,8 @@ mod group_options;
 mod inspect;
 mod message;
 mod options;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod stats;
 mod ticket;
 
@@ -28,6 +30,8 @@ pub use inspect::{Inspection, SegmentStats, inspect, verify};
 pub use message::Message;
 use message::Ready;
 pub use options::Options;
+#[cfg(feature = "schedules")]
+pub use schedules::Schedule;
 pub use stats::{GroupStats, Stats};
 pub use ticket::Ticket;
 
@@ -223,6 +227,17 @@ impl Queue {
     /// [`Error::Closed`](crate::Error::Closed): it may be done in some groups and not in others.
     pub fn discard(&self, offset: Offset) -> Result<bool> {
         self.handle.engine().discard(offset.get()).map(|groups| groups > 0)
+    }
+
+    /// Makes the messages with that [dedup](Message::dedup_key) or [unique key](Message::unique_key) done in
+    /// every group, as [`Queue::discard`] does; returns how many were not done in some group. Reads what the
+    /// queue knows of keys. A unique key is free again then, and a dedup key stays taken.
+    ///
+    /// # Errors
+    /// As [`Queue::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
+    pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
+        keys::check_key(key.as_ref())?;
+        self.handle.engine().discard_key(key.as_ref())
     }
 
     /// Tells what opening found.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Queue;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::engine::{Engine, Handle};
 use crate::error::{Error, Result};
-use crate::options::{Durability, Settings};
+use crate::options::{Durability, Settings, Window};
 use crate::storage::Storage;
 use crate::storage::disk::Disk;
 
@@ -124,6 +124,17 @@ impl Options {
     #[must_use]
     pub fn mappings(mut self, mappings: bool) -> Self {
         self.settings.mappings = mappings;
+        self
+    }
+
+    /// Sets how long a [dedup key](super::Message::dedup_key) is taken: by the last `count` messages that
+    /// have one, and for `time` after the push, whichever ends first (default: 100,000 and one hour).
+    ///
+    /// Each key in the window takes some hundred bytes of memory, once the first message with a key is
+    /// pushed. `time` is taken by the wall clock, so that it goes on while no process has the queue open.
+    #[must_use]
+    pub fn dedup_window(mut self, count: usize, time: Duration) -> Self {
+        self.settings.dedup = Window { count, millis: clock::millis(time) };
         self
     }
 

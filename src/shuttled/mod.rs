@@ -13,6 +13,7 @@ mod wake;
 #[path = "../commit.rs"]
 mod commit;
 
+#[expect(dead_code, reason = "answers without a leader are for pushes that have a key")]
 #[expect(clippy::duplicate_mod, reason = "the same code over other locks is the point")]
 #[path = "../log/writer/slot.rs"]
 mod slot;

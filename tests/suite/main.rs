@@ -6,6 +6,8 @@ mod beginnings;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
+/// Dedup keys and unique keys.
+mod behaviour_keys;
 /// Loans with a time limit, and receipts.
 mod behaviour_loans;
 /// Dead letters, seek, pause, purge: done without a loan.
@@ -20,6 +22,9 @@ mod behaviour_priority;
 mod behaviour_push;
 /// What is kept of what is done.
 mod behaviour_retention;
+/// Messages by a cron expression.
+#[cfg(feature = "schedules")]
+mod behaviour_schedules;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
 /// Delays, schedules, ends.
@@ -35,6 +40,8 @@ mod choices;
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
 mod cli_bad_input;
+/// `push --dedup-key`, `--unique-key`, `discard --key`.
+mod cli_keys;
 /// `recv`, `ack`, `nack`, `extend`: one message at a time.
 mod cli_loans;
 /// `stats` and `verify`, which change nothing.
@@ -51,10 +58,15 @@ mod corpora;
 mod crash;
 /// Segments that are given up, at a crash after and a failure of every operation.
 mod crash_free;
+/// Keys, at a crash after and a failure of every operation, and by many threads.
+mod crash_keys;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
 /// What is done without a loan, at a crash after and a failure of every operation.
 mod crash_manage;
+/// Ticks, at a crash after and a failure of every operation.
+#[cfg(feature = "schedules")]
+mod crash_schedules;
 /// Damage of every kind, in folders and on the simulated disk.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
 mod damage;

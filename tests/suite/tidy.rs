@@ -10,7 +10,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 
 /// A module names only modules of lower levels.
 const LEVELS: [&[&str]; 9] = [
-    &["error", "offset", "header", "clock", "storage", "sync", "wake", "plant"],
+    &["error", "offset", "header", "clock", "storage", "sync", "wake", "plant", "cron"],
     &["commit", "format", "codec", "options"],
     &["log", "offsets", "manifest", "inspect"],
     &["group", "compact"],
@@ -22,7 +22,8 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 10] = [
+const BESIDE: [(&str, &str); 11] = [
+    ("cron", "error"),
     ("error", "offset"),
     ("wake", "sync"),
     ("clock", "wake"),
@@ -38,7 +39,9 @@ const BESIDE: [(&str, &str); 10] = [
 ];
 
 /// Each outside crate is named behind its door only.
-const DOORS: [(&str, &[&str]); 13] = [
+const DOORS: [(&str, &[&str]); 15] = [
+    ("chrono", &["cron"]),
+    ("croner", &["cron"]),
     ("memmap2", &["storage/disk"]),
     ("fs2", &["storage/disk"]),
     ("rustix", &["storage/disk", "cli"]),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::keys::Keys;
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::format::batch::Encoded;
@@ -23,6 +24,8 @@ pub(crate) enum Wish {
         rows: Box<[Row]>,
         synced: bool,
     },
+    /// An answer to all that was wished before it.
+    Turn,
     /// Everything written before it on stable storage; with `mark`, and the manifest told so.
     Sync { mark: bool },
 }
@@ -31,6 +34,7 @@ pub(crate) enum Wish {
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     pub(crate) jobs: Vec<Job>,
+    pub(crate) keys: Keys,
     /// Why nothing is written any more: closed, or poisoned.
     pub(crate) stopped: Option<Error>,
 }
@@ -57,7 +61,7 @@ impl Job {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.wish {
             Wish::Push { batch, .. } => batch.bytes(),
-            Wish::Sync { .. } => &[],
+            Wish::Turn | Wish::Sync { .. } => &[],
         }
     }
 }

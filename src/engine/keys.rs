@@ -1,0 +1,99 @@
+//! Which messages have a key, wherever they are?
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::format::index::{self, Row};
+use crate::format::record::Tag;
+use crate::group::live::Live;
+
+impl Engine {
+    /// Makes the messages that have a dedup or unique key done in every group, on loan or not; returns
+    /// how many were not done in some group.
+    ///
+    /// # Errors
+    /// The first failure; the other messages and groups are done all the same.
+    pub(crate) fn discard_key(&self, key: &[u8]) -> Result<u64> {
+        self.check_open()?;
+        let mut discarded = 0;
+        let mut outcome = Ok(());
+        for offset in self.offsets_of(key, self.least_floor())? {
+            match self.discard(offset) {
+                Ok(groups) => discarded += u64::from(groups > 0),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome.map(|()| discarded)
+    }
+
+    /// As [`Engine::discard_key`], in one group.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn discard_key_in(&self, group: &Arc<Live>, key: &[u8]) -> Result<u64> {
+        self.check_open()?;
+        let floor = group.look(|state| state.stats().floor);
+        group.discard(&self.offsets_of(key, floor)?)
+    }
+
+    /// Finds the messages from an offset on that have a key of either kind. By its hash: that two keys
+    /// meet in 128 bits is less likely than any fault that is looked for here.
+    fn offsets_of(&self, key: &[u8], from: u64) -> Result<Vec<u64>> {
+        let hashes = [Tag::DedupKey, Tag::Unique].map(|kind| index::hash(self.queue, kind, key));
+        let set = self.log.set();
+        let mut offsets = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        for (number, segment) in set.iter().enumerate() {
+            let end = set.get(number + 1).map_or(u64::MAX, |next| next.base);
+            if end <= from || segment.tags() & Tag::DedupKey.bit() == 0 {
+                continue;
+            }
+            let mut next = self.log.first_row(segment, from)?;
+            loop {
+                rows.clear();
+                self.log.rows(segment, next, &mut rows)?;
+                if rows.is_empty() {
+                    break;
+                }
+                next += rows.len() as u64;
+                offsets.extend(rows.iter().filter(|row| hashes.contains(&row.dedup)).map(|row| row.offset));
+            }
+        }
+        Ok(offsets)
+    }
+    /// Finds which of the dedup keys that are wanted some message has that was pushed at a time or later.
+    #[cfg(feature = "schedules")]
+    pub(super) fn hashes_since(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
+        let abouts = self.manifest.slot().segments;
+        let mut found = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        for segment in self.log.set().iter().rev() {
+            let about = abouts.iter().find(|row| row.number == segment.number && row.length != 0);
+            let older = about.is_some_and(|row| row.about.last < since);
+            if older || segment.tags() & Tag::DedupKey.bit() == 0 {
+                continue;
+            }
+            let mut next = 0;
+            loop {
+                rows.clear();
+                self.log.rows(segment, next, &mut rows)?;
+                if rows.is_empty() {
+                    break;
+                }
+                next += rows.len() as u64;
+                found.extend(rows.iter().map(|row| row.dedup).filter(|&hash| wanted(hash)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Says that a key cannot be one.
+pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+    if (1..=index::MAX_KEY).contains(&key.len()) {
+        return Ok(());
+    }
+    let what = format!("a key of {} bytes: 1 to {} are allowed", key.len(), index::MAX_KEY);
+    Err(Error::Invalid { what })
+}
