@@ -205,6 +205,7 @@ mod header;
 mod inspect;
 mod log;
 mod manifest;
+mod message;
 mod offset;
 mod offsets;
 mod options;

@@ -461,7 +461,7 @@ impl Shared {
         }
         let report = &mut state.report;
         let counter = match &outcome {
-            Ok(Outcome::Ack) => &mut report.acked,
+            Ok(Outcome::Ack | Outcome::AckWith(_)) => &mut report.acked,
             Ok(Outcome::Reject(_)) => &mut report.rejected,
             Ok(Outcome::Release) => &mut report.released,
             Ok(Outcome::Nack(_) | Outcome::NackAfter(..)) | Err(_) => &mut report.nacked,

@@ -56,8 +56,9 @@ impl Engine {
         }
         let filled = self.make_ahead();
         let synced = self.sync_idle();
+        let told = self.tell_settles();
         let more = filled?;
-        synced?;
+        synced.and(told)?;
         Ok(Some(if more { Duration::ZERO } else { IDLE }))
     }
 
@@ -100,6 +101,8 @@ impl Engine {
             }
         }
         for group in self.all_groups() {
+            // Should it fail, whoever acks next is told; the log has the acks.
+            let _ = group.record_settled();
             if group.is_idle_for(IDLE) {
                 group.sync_lazily()?;
             }

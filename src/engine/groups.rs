@@ -79,7 +79,8 @@ impl Engine {
         let random = self.storage.random();
         let incarnation =
             random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
-        let reading = self.start_at(new.from)?;
+        // Whatever the log acks by now is of other groups.
+        let reading = Reading { settled: self.log.next(), ..self.start_at(new.from)? };
         let snapshot = Snapshot { reading, policy: new.policy, ..Snapshot::default() };
         let wall = self.clock.wall();
         offsets::create(&self.storage, self.queue, name, incarnation, wall, &snapshot)?;

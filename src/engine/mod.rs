@@ -26,6 +26,7 @@ mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
+mod settles;
 
 pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};

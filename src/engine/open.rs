@@ -10,16 +10,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::recovery::{Damage, Lost, Recovery};
-use super::{Engine, Groups, Mutex, OnceLock, birth, duties};
+use super::{Engine, Groups, Mutex, OnceLock, birth, duties, settles};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, LogMark, SegmentRow};
+use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow};
 use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
+use crate::group::settling::settled_in;
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
 use crate::log::recovery::{self, Start, Verdict};
+use crate::log::settles::Settled;
 use crate::log::spare::Spare;
 use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
 use crate::log::{Active, Checked, End, Log, Segment};
@@ -54,12 +56,13 @@ impl Engine {
         let leftovers = leftovers(&storage, &found)?;
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
         let surveyed = survey_groups(&storage, &found)?;
+        let settled = find_settles(&storage, &found, &verdict, &surveyed, &mut report)?;
         // Nothing refuses any more, and nothing was changed. From here on things are acted on.
         manifest.make_good(&found)?;
         let log = Arc::new(opened);
         let manifest = Arc::new(manifest);
         let holder = draw_holder(&*storage)?;
-        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, holder, &mut report)?;
+        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, &settled, holder, &mut report)?;
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
@@ -365,12 +368,31 @@ fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(Group
     found.slot.groups.iter().map(survey).collect()
 }
 
+/// Finds the acks in the log that may not be in the groups' files.
+fn find_settles(
+    storage: &Arc<dyn Storage>,
+    found: &Found,
+    verdict: &Verdict,
+    surveyed: &[(GroupRow, Result<Surveyed>)],
+    report: &mut Recovery,
+) -> Result<Vec<Settled>> {
+    let known = surveyed.iter().filter_map(|(row, surveyed)| {
+        let (snapshot, entries) = surveyed.as_ref().ok()?.told();
+        Some((row, settled_in(snapshot, entries)))
+    });
+    let (settled, damages) = settles::find(storage, &found.slot, verdict, &known.collect::<Vec<_>>())?;
+    settles::report(damages, report);
+    Ok(settled)
+}
+
+#[expect(clippy::too_many_arguments, reason = "an opening brings together what it found")]
 fn load_groups(
     log: &Arc<Log>,
     clock: &Arc<dyn Clock>,
     settings: &Settings,
     surveyed: Vec<(GroupRow, Result<Surveyed>)>,
     verdict: &Verdict,
+    settled: &[Settled],
     holder: u32,
     report: &mut Recovery,
 ) -> Result<Groups> {
@@ -388,6 +410,11 @@ fn load_groups(
         report.mended |= loaded.wounded;
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
+        settles::apply(&mut state, row.incarnation, settled, now);
+        if row.settles_from == NO_SETTLES {
+            // All that are in the log are in its file.
+            state.set_settled(verdict.next);
+        }
         settle_the_past(&mut state, &row, verdict, now, report);
         let live = open_group(log, clock, settings, &row, state, (loaded.halves, loaded.end), holder)?;
         groups.open.insert(row.name, live);

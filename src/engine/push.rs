@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Engine, lock};
 use crate::error::{Error, Result};
-use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
+use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record, Settle};
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::Offsets;
 use crate::options::Durability;
@@ -69,7 +69,7 @@ impl Engine {
     /// Before the first push of an opening that found messages lost: has their groups say so in
     /// their files. Once the log has gone on behind them, a later opening would take their offsets
     /// for damage.
-    fn save_losses(&self) -> Result<()> {
+    pub(super) fn save_losses(&self) -> Result<()> {
         if self.losses_saved.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -97,12 +97,17 @@ impl Engine {
         self.sync_groups()
     }
 
-    fn sync_groups(&self) -> Result<()> {
+    pub(super) fn sync_groups(&self) -> Result<()> {
         self.all_groups().iter().try_for_each(|group| group.sync_lazily())
     }
 
     /// Adds a wish, and leads or follows until it is answered.
     pub(super) fn ask(&self, wish: Wish) -> Result<Offsets> {
+        self.hand_over(wish)?
+    }
+
+    /// Does the same. The outer error is of a wish that was never handed over, so it has no effect.
+    pub(super) fn hand_over(&self, wish: Wish) -> Result<Result<Offsets>> {
         let slot = Arc::new(Slot::default());
         let mut guard = self.commit.lock();
         if let Some(error) = &guard.stopped {
@@ -111,10 +116,15 @@ impl Engine {
         guard.jobs.push(Job { wish, slot: slot.clone() });
         let group = guard.group();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| slot.answer());
-        answer.unwrap_or(Err(Error::Timeout))
+        Ok(answer.unwrap_or(Err(Error::Timeout)))
     }
 
     fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+        self.encode_settling(&[], records)
+    }
+
+    /// Encodes records behind the acks of loans.
+    pub(super) fn encode_settling(&self, settles: &[Settle], records: &[Record<'_>]) -> Result<Encoded> {
         let limit = self.settings.max_message_bytes;
         for record in records {
             let length = (record.payload.len() + record.attributes.len()) as u64;
@@ -122,7 +132,7 @@ impl Engine {
                 return Err(Error::TooLarge { what: "a message", length, limit });
             }
         }
-        Encoded::new(records).ok_or_else(|| {
+        Encoded::with_settles(settles, records).ok_or_else(|| {
             if records.len() > MAX_RECORDS {
                 let (length, limit) = (records.len() as u64, MAX_RECORDS as u64);
                 return Error::TooLarge { what: "a batch with a count", length, limit };

@@ -94,6 +94,7 @@ impl State {
     /// Tells whether a message comes again, now.
     pub(crate) fn is_ready(&self, offset: u64, now: Now) -> bool {
         self.exceptions.at(offset).is_some_and(|(_, one)| match one.life {
+            _ if one.settling => false,
             Life::Ready => true,
             Life::Delayed { at, .. } => at.is_none_or(|at| at <= now.mono),
             Life::Lent { .. } | Life::Dead { .. } => false,
@@ -321,7 +322,7 @@ impl State {
             && let Some((start, one)) = self.exceptions.at(offset)
         {
             let Life::Lent { delivery: first, .. } = one.life else { return false };
-            return first.wrapping_add(offset - start) == delivery;
+            return !one.settling && first.wrapping_add(offset - start) == delivery;
         }
         // The floor itself is never done.
         if offset != self.floor && self.done.end_of(offset).is_some() {
@@ -331,10 +332,10 @@ impl State {
         self.holders.iter().any(|&(id, first)| id == holder && count >= first)
     }
 
-    fn ran_out_late(&self, offset: u64, delivery: u64) -> bool {
+    pub(super) fn ran_out_late(&self, offset: u64, delivery: u64) -> bool {
         self.exceptions.at(offset).is_some_and(|(start, one)| {
             let waits = matches!(one.life, Life::Ready | Life::Delayed { .. });
-            waits && one.late != 0 && one.late.wrapping_add(offset - start) == delivery
+            waits && !one.settling && one.late != 0 && one.late.wrapping_add(offset - start) == delivery
         })
     }
 

@@ -39,6 +39,9 @@ pub(crate) struct Exception {
     pub(crate) error: Option<Box<str>>,
     /// Segment and position where it lies: a hint in memory, lost when the row is cut.
     pub(crate) place: Option<(u64, u64)>,
+    /// Its ack is on its way in a batch (see `settling`): it is not lent, and does not run out. Only of a
+    /// single message, and never stored.
+    pub(crate) settling: bool,
 }
 
 /// Where it is in its life.
@@ -66,7 +69,16 @@ pub(crate) enum Life {
 impl Exception {
     /// Makes a row up to `end` that is ready and has no past.
     pub(crate) const fn ready(end: u64) -> Self {
-        Self { end, life: Life::Ready, failures: 0, losses: 0, late: 0, error: None, place: None }
+        Self {
+            end,
+            life: Life::Ready,
+            failures: 0,
+            losses: 0,
+            late: 0,
+            error: None,
+            place: None,
+            settling: false,
+        }
     }
 
     /// Cuts what lies from `at` on off a row that begins at `start`.
@@ -330,6 +342,7 @@ impl Exceptions {
         self.tally.text += exception.text_len();
         self.tally.late += if exception.late == 0 { 0 } else { count };
         match exception.life {
+            _ if exception.settling => self.tally.lent += count,
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready += count;
                 self.ready_of(exception.losses).insert(start);
@@ -358,6 +371,7 @@ impl Exceptions {
         self.tally.text -= exception.text_len();
         self.tally.late -= if exception.late == 0 { 0 } else { count };
         match exception.life {
+            _ if exception.settling => self.tally.lent -= count,
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready -= count;
                 self.ready_of(exception.losses).remove(&start);

@@ -89,6 +89,10 @@ pub(crate) struct Shared {
     /// A position in the half of that generation: a sync that has returned made all before it
     /// durable.
     pub(super) durable: u64,
+    /// Offsets below it that batches ack are known as acked on stable storage.
+    pub(super) settled: u64,
+    /// Who wants no ack to be on its way in a batch.
+    pub(super) hushed: u32,
     /// Threads that wait in `receive`, and those that wait for the group to have no loans.
     pub(super) sleepers: u32,
     pub(super) watchers: u32,
@@ -148,8 +152,9 @@ impl Live {
         mappings: bool,
     ) -> Arc<Self> {
         let (generation, least_bytes) = (halves.generation(), halves.least_bytes());
+        let settled = state.settled();
         let mapped = mappings && !synced;
-        let writer = Writer::new(halves, mapped, clock.clone());
+        let writer = Writer::new(halves, mapped, log.clone(), clock.clone());
         let shared = Shared {
             state,
             track: None,
@@ -172,6 +177,8 @@ impl Live {
             unsaved_holder: false,
             generation,
             durable,
+            settled,
+            hushed: 0,
             sleepers: 0,
             watchers: 0,
             reports: VecDeque::new(),
@@ -300,7 +307,10 @@ impl Live {
 
     /// Makes buffered acks durable, and says so in the file; refuses if the group is poisoned.
     pub(crate) fn sync_lazily(&self) -> Result<()> {
-        let guard = self.commit.lock();
+        let mut guard = self.commit.lock();
+        if guard.stopped.is_none() {
+            guard = self.record_durable(guard)?;
+        }
         // Closed or removed meanwhile: nobody asks any more.
         let over = matches!(guard.stopped, Some(Error::Closed | Error::NoSuchGroup { .. }));
         if over || guard.synced >= guard.appended {
@@ -382,6 +392,9 @@ impl Live {
     fn finish(&self) -> Result<()> {
         let mut guard = self.commit.lock();
         guard.check()?;
+        guard = self.wait_for_settling(guard);
+        guard = self.record_durable(guard)?;
+        guard.check()?;
         if guard.track.is_none() && guard.is_idle() {
             // Nothing was written in this opening.
             return Ok(());
@@ -407,6 +420,11 @@ impl Live {
     /// Returns what the state counts.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.commit.lock().state)
+    }
+
+    /// Returns up to which offset the acks of all batches are in the files, on stable storage.
+    pub(crate) fn settled(&self) -> u64 {
+        self.commit.lock().settled
     }
 
     /// Returns how far the files are durable, as the manifest may tell it: the generation of the half

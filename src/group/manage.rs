@@ -86,7 +86,8 @@ impl Live {
     /// the group knew of single messages is forgotten.
     pub(crate) fn seek(&self, offset: u64, messages: u64) -> Result<()> {
         let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
-        let entry = guard.state.seek(offset, messages, self.now());
+        // No batch with an ack is on its way: whatever is in the log by now was before this.
+        let entry = guard.state.seek(offset, messages, self.log.next(), self.now());
         self.record(&mut guard, &[entry])?;
         guard.seeks += 1;
         guard.stash = None;

@@ -19,6 +19,8 @@ mod ranges;
 pub(crate) mod receive;
 pub(crate) mod rule;
 pub(crate) mod settle;
+pub(crate) mod settle_with;
+pub(crate) mod settling;
 pub(crate) mod state;
 mod stored;
 mod writer;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::exceptions::{Exception, Exceptions, Life, count_of, holder_of};
 use super::policy::Pause;
 use super::ranges::Ranges;
+use super::settling::{Settling, settled_by_seek};
 use super::stored::{delayed, lent};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::format::snapshot::Policy;
@@ -67,6 +68,8 @@ pub(crate) struct State {
     pub(super) exceptions: Exceptions,
     /// How many are on loan for the first time and are no exception.
     pub(super) out_fresh: u64,
+    /// Loans whose acks are on their way in batches; never stored.
+    pub(crate) settling: Settling,
 }
 
 impl State {
@@ -98,13 +101,11 @@ impl State {
     }
 
     /// Returns the durable next offset up to which settles of the log are applied.
-    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
     pub(crate) fn settled(&self) -> u64 {
         self.settled
     }
 
     /// Says that settles up to there are applied; it is stored with the next snapshot.
-    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
     pub(crate) fn set_settled(&mut self, settled: u64) {
         self.settled = settled;
     }
@@ -150,7 +151,7 @@ impl State {
             floor: self.floor,
             head: self.head,
             passed: self.passed,
-            on_loan: self.on_loan(),
+            on_loan: self.on_loan() - self.settling.answered(),
             ready_again: tally.ready,
             delayed: tally.delayed,
             ahead: self.done.beyond(self.head),
@@ -305,7 +306,9 @@ impl State {
     /// The one entry after which old loans must not be told from new ones by where they lie: the
     /// same message may soon be out for the first time once more. Their numbers are lower.
     fn apply_seek(&mut self, entry: &Entry) {
-        let More::Range { messages, .. } = entry.more else { return };
+        let More::Range { end, messages } = entry.more else { return };
+        // What was acked before is over, also what only a batch of the log tells.
+        self.settled = self.settled.max(settled_by_seek(end));
         self.done.clear();
         self.exceptions = Exceptions::default();
         (self.floor, self.head, self.passed) = (entry.offset, entry.offset, messages);
@@ -352,7 +355,12 @@ impl State {
     /// Lets `to` change what lies in `first..end` and is neither done nor ahead of the head, row by
     /// row; it gets where the row begins and whether it is out for the first time, and returns
     /// whether it changed something.
-    fn change(&mut self, first: u64, end: u64, mut to: impl FnMut(u64, &mut Exception, bool) -> bool) {
+    pub(super) fn change(
+        &mut self,
+        first: u64,
+        end: u64,
+        mut to: impl FnMut(u64, &mut Exception, bool) -> bool,
+    ) {
         let (first, end) = (first.max(self.floor), end.min(self.head));
         if first >= end {
             return;

@@ -46,7 +46,7 @@ impl State {
             let (failures, losses, late) = (one.failures, one.losses, one.late);
             state.exceptions.put(
                 one.offset,
-                Exception { end: one.end, life, failures, losses, late, error, place: None },
+                Exception { end: one.end, life, failures, losses, late, error, place: None, settling: false },
             );
         }
         for row in &stored.waiting {

@@ -14,6 +14,7 @@ use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
 use crate::group::rule::MessageState;
 use crate::offset::Offset;
+use crate::options::Durability;
 
 /// The group that appears with its first consumer.
 pub(super) const DEFAULT: &str = "default";
@@ -23,11 +24,13 @@ pub(super) const DEFAULT: &str = "default";
 pub struct Group {
     handle: Arc<Handle>,
     live: Arc<Live>,
+    /// Of the outputs of those who ack with them.
+    durability: Durability,
 }
 
 impl Group {
-    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>) -> Self {
-        Self { handle, live }
+    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>, durability: Durability) -> Self {
+        Self { handle, live, durability }
     }
 
     /// Returns the name.
@@ -39,7 +42,7 @@ impl Group {
     /// Returns a consumer; it competes with all others of the group.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
-        Consumer::new(self.handle.clone(), self.live.clone())
+        Consumer::new(self.handle.clone(), self.live.clone(), self.durability)
     }
 
     /// Counts the group's messages. Reads nothing from the disk.
@@ -82,8 +85,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`]; when the log cannot be read.
     pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
-        self.handle.engine().check_open()?;
-        self.live.discard(&numbers(offsets))
+        self.handle.engine().discard_in(&self.live, &numbers(offsets))
     }
 
     /// Makes everything done in this group that was pushed so far, loans and dead letters included;
@@ -138,7 +140,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn release_all(&self) -> Result<u64> {
-        self.live.release_all()
+        self.handle.engine().release_all(&self.live)
     }
 
     /// Returns the options that the group has, to be changed and [set](Group::set).

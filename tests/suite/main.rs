@@ -3,6 +3,7 @@
 /// From where short sequences of steps begin, and which steps there are.
 mod beginnings;
 /// How a queue ends, and what the next opening finds.
+mod behaviour_ack_with;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;

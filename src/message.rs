@@ -84,6 +84,19 @@ impl Ready<'_> {
     }
 }
 
+/// Encodes messages and hands their records on; `wall` tells milliseconds since 1970.
+///
+/// # Errors
+/// As [`Message::ready`], and what `to` says.
+pub(crate) fn with_records<R>(
+    messages: &[Message<'_>],
+    wall: impl Fn() -> u64,
+    to: impl FnOnce(&[Record<'_>]) -> Result<R>,
+) -> Result<R> {
+    let ready = messages.iter().map(|message| message.ready(&wall)).collect::<Result<Vec<_>>>()?;
+    to(&ready.iter().map(Ready::record).collect::<Vec<_>>())
+}
+
 impl<'a> Message<'a> {
     /// Makes a message of bytes or text. Empty ones are messages too.
     pub fn new(payload: impl Into<Self>) -> Self {

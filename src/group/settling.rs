@@ -1,0 +1,192 @@
+//! Which loans are settling: acked by a batch that may not be durable yet? Pure.
+//!
+//! From the moment when the batch is on its way until it is durable such a message is not lent, its loan
+//! does not run out, and nobody else ends it. No entry and no snapshot says that it is done: the batch
+//! alone does, and that is there whole or not at all. A snapshot that is taken meanwhile shows the loan,
+//! and says of which batches it knows the acks (`settled`): those that end at or below the lowest offset
+//! that a batch on its way can have.
+
+use std::collections::BTreeMap;
+
+use super::exceptions::Life;
+use super::state::{Now, State};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, HELD, Kind, More};
+use crate::format::snapshot::Snapshot;
+use crate::offset::Offset;
+use crate::plant::{Plant, planted};
+
+/// The loans of a group that are settling.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settling {
+    loans: BTreeMap<u64, Loan>,
+    in_flight: usize,
+    /// The lowest end of a batch that is stored: who asks often need not look at all loans.
+    first_end: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Loan {
+    delivery: u64,
+    /// No message of its batch has a lower offset.
+    since: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Its batch is being pushed.
+    InFlight,
+    /// Its batch is in the log and ends there.
+    Stored { end: u64 },
+    /// Whether its batch is in the log is known to the next opening alone.
+    InDoubt(Error),
+}
+
+impl Settling {
+    /// Tells whether a batch is being pushed, so that an answer is to come.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Counts those whose batches have been answered: nobody works on them any more.
+    pub(crate) fn answered(&self) -> u64 {
+        (self.loans.len() - self.in_flight) as u64
+    }
+
+    /// Returns why it is not known of some loan whether its batch is in the log.
+    pub(crate) fn doubt(&self) -> Option<&Error> {
+        self.loans.values().find_map(|loan| match &loan.stage {
+            Stage::InDoubt(error) => Some(error),
+            Stage::InFlight | Stage::Stored { .. } => None,
+        })
+    }
+
+    /// Returns up to which offset the state has the acks of every batch, where the log ends at `next`.
+    pub(crate) fn settled(&self, next: u64) -> u64 {
+        self.loans.values().map(|loan| loan.since).chain([next]).min().unwrap_or(next)
+    }
+
+    /// Notes that a batch was answered: it ends there.
+    pub(crate) fn stored(&mut self, offset: u64, end: u64) {
+        self.first_end = Some(self.first_end.map_or(end, |first| first.min(end)));
+        self.answer(offset, Stage::Stored { end });
+    }
+
+    /// Notes that nobody knows what became of a batch.
+    pub(crate) fn in_doubt(&mut self, offset: u64, why: Error) {
+        self.answer(offset, Stage::InDoubt(why));
+    }
+
+    fn answer(&mut self, offset: u64, stage: Stage) {
+        let Some(loan) = self.loans.get_mut(&offset) else { return };
+        self.in_flight -= usize::from(matches!(loan.stage, Stage::InFlight));
+        loan.stage = stage;
+    }
+
+    fn remove(&mut self, offset: u64) {
+        if let Some(loan) = self.loans.remove(&offset) {
+            self.in_flight -= usize::from(matches!(loan.stage, Stage::InFlight));
+        }
+    }
+}
+
+impl State {
+    /// Sets a loan aside whose ack goes into a batch; `next` is where the log ends by now. One that ran
+    /// out may still be settled so.
+    ///
+    /// # Errors
+    /// `LeaseLost` if it is over, or settling already.
+    pub(crate) fn begin_settling(&mut self, offset: u64, delivery: u64, next: u64) -> Result<()> {
+        if !self.holds(offset, delivery) && !self.ran_out_late(offset, delivery) {
+            return Err(Error::lease_lost(offset));
+        }
+        self.change(offset, offset + 1, |_, one, fresh| {
+            if fresh {
+                one.life = Life::Lent { delivery, lease: HELD, since: 0, ends: None };
+            }
+            one.settling = true;
+            true
+        });
+        self.settling.loans.insert(offset, Loan { delivery, since: next, stage: Stage::InFlight });
+        self.settling.in_flight += 1;
+        Ok(())
+    }
+
+    /// Puts a loan back as it was: its batch is not in the log, and never will be. Its time may be over
+    /// by now.
+    pub(crate) fn end_settling(&mut self, offset: u64) {
+        self.settling.remove(offset);
+        self.change(offset, offset + 1, |_, one, _| {
+            one.settling = false;
+            true
+        });
+    }
+
+    /// Returns what is to be recorded of settling loans: done, in rows of offsets, at most `limit` rows,
+    /// of those whose batches end at or below `durable`.
+    pub(crate) fn settled_by(&self, durable: u64, limit: usize) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let none = self.settling.first_end.is_none_or(|first| first > durable);
+        if none && !planted(Plant::DoneBeforeBatch) {
+            return entries;
+        }
+        for (&offset, loan) in &self.settling.loans {
+            let durable = match loan.stage {
+                Stage::Stored { end } => end <= durable || planted(Plant::DoneBeforeBatch),
+                Stage::InFlight => planted(Plant::DoneBeforeBatch),
+                Stage::InDoubt(_) => false,
+            };
+            if !durable {
+                continue;
+            }
+            if let Some(last) = entries.last_mut()
+                && let (_, end) = last.range()
+                && end == offset
+            {
+                last.more = More::Range { end: offset + 1, messages: offset + 1 - last.offset };
+                continue;
+            }
+            if entries.len() == limit {
+                break;
+            }
+            entries.push(Entry { delivery: loan.delivery, ..Entry::new(Kind::Done, offset) });
+        }
+        entries
+    }
+
+    /// Forgets settling loans of which an entry says that they are done. To be called before it is
+    /// applied.
+    pub(crate) fn recorded(&mut self, entry: &Entry) {
+        let (first, end) = entry.range();
+        for offset in first..end {
+            self.settling.remove(offset);
+        }
+        let stored = self.settling.loans.values().filter_map(|loan| match loan.stage {
+            Stage::Stored { end } => Some(end),
+            Stage::InFlight | Stage::InDoubt(_) => None,
+        });
+        self.settling.first_end = stored.min();
+    }
+
+    /// Marks as done what a batch of the log acks, at an opening. The batch is the truth: nothing that
+    /// came to pass with the message since is recorded, but for this; and its loan may not be, for it can
+    /// have been lost with a power cut while the batch, which was synced, was not.
+    pub(crate) fn settle(&mut self, offset: u64, end: u64, now: Now) {
+        if end > self.settled || planted(Plant::SettledOverSeek) {
+            self.apply(&Entry::new(Kind::Done, offset), now);
+        }
+    }
+}
+
+/// Returns what the range of a `seek` says of settles; 0 if it says nothing.
+pub(super) fn settled_by_seek(end: u64) -> u64 {
+    if end < Offset::LIMIT { end } else { 0 }
+}
+
+/// Returns up to which offset what a half tells has the acks of every batch.
+pub(crate) fn settled_in(stored: &Snapshot, entries: &[Entry]) -> u64 {
+    let seeks = entries.iter().filter(|entry| entry.kind == Kind::Seek);
+    let by_seek = seeks.map(|seek| settled_by_seek(seek.range().1));
+    by_seek.chain([stored.reading.settled]).max().unwrap_or(0)
+}
