@@ -7,11 +7,8 @@ use crate::clock;
 use crate::codec::{self, Encoding, Serialize};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
-use crate::format::record::{self, MAX_HEADER_NAME, Tag};
+use crate::format::record::{self, MAX_HEADER_NAME, MAX_KIND, Tag};
 use crate::header::HeaderValue;
-
-/// Bytes of the longest kind.
-const MAX_KIND: usize = 255;
 
 /// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///

@@ -89,6 +89,8 @@ pub enum Plant {
     FollowersForgotten,
     /// A message is recorded as done before the batch that acks it is durable.
     DoneBeforeBatch,
+    /// A snapshot says that it has the acks of batches that are not recorded yet.
+    SettledTooFar,
     /// An opening applies the acks of batches that a seek went back over.
     SettledOverSeek,
     /// The manifest says that the acks of batches are in a group's file before that is synced.

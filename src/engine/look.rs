@@ -34,12 +34,13 @@ pub(crate) struct Seen {
 }
 
 /// A group as its files tell it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupSeen {
     pub(crate) counts: Counts,
     /// Milliseconds since 1970.
     pub(crate) next_due: Option<u64>,
     pub(crate) paused: bool,
+    pub(crate) kinds: Vec<String>,
 }
 
 /// Looks at a queue and changes nothing, whoever else has it open.
@@ -174,6 +175,7 @@ fn seen(mut state: State, now: Now) -> GroupSeen {
         counts: state.stats(),
         next_due: state.next_timer(now).map(|due| now.wall.saturating_add(millis(due))),
         paused: state.paused(now).is_some(),
+        kinds: state.kinds().to_vec(),
     }
 }
 

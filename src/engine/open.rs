@@ -17,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow};
 use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
 use crate::group::live::{Live, draw_holder};
-use crate::group::settling::settled_in;
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
 use crate::log::recovery::{self, Start, Verdict};
@@ -56,7 +55,7 @@ impl Engine {
         let leftovers = leftovers(&storage, &found)?;
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
         let surveyed = survey_groups(&storage, &found)?;
-        let settled = find_settles(&storage, &found, &verdict, &surveyed, &mut report)?;
+        let settled = settles::at_opening(&storage, &found, &verdict, &surveyed, &mut report)?;
         // Nothing refuses any more, and nothing was changed. From here on things are acted on.
         manifest.make_good(&found)?;
         let log = Arc::new(opened);
@@ -366,23 +365,6 @@ fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(Group
         surveyed => Ok((row.clone(), surveyed)),
     };
     found.slot.groups.iter().map(survey).collect()
-}
-
-/// Finds the acks in the log that may not be in the groups' files.
-fn find_settles(
-    storage: &Arc<dyn Storage>,
-    found: &Found,
-    verdict: &Verdict,
-    surveyed: &[(GroupRow, Result<Surveyed>)],
-    report: &mut Recovery,
-) -> Result<Vec<Settled>> {
-    let known = surveyed.iter().filter_map(|(row, surveyed)| {
-        let (snapshot, entries) = surveyed.as_ref().ok()?.told();
-        Some((row, settled_in(snapshot, entries)))
-    });
-    let (settled, damages) = settles::find(storage, &found.slot, verdict, &known.collect::<Vec<_>>())?;
-    settles::report(damages, report);
-    Ok(settled)
 }
 
 #[expect(clippy::too_many_arguments, reason = "an opening brings together what it found")]

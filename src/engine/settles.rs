@@ -14,11 +14,14 @@ use crate::format::names;
 use crate::group::live::Live;
 use crate::group::settle::Settle;
 use crate::group::settle_with::Hush;
+use crate::group::settling::settled_in;
 use crate::group::state::{Now, State};
 use crate::log::recovery::Verdict;
 use crate::log::settles::{self, Found, Settled};
 use crate::log::writer::{GroupTold, Wish};
+use crate::manifest;
 use crate::offset::Offsets;
+use crate::offsets::Surveyed;
 use crate::options::Durability;
 use crate::plant::{Plant, planted};
 use crate::storage::{Access, Storage};
@@ -161,6 +164,32 @@ fn takes_no_effect(error: &Error) -> bool {
     matches!(error, Full { .. } | Io { .. } | TooLarge { .. } | Exhausted { .. } | Closed)
 }
 
+/// Finds what an opening is to apply to the groups that were surveyed, and reports damage on the way.
+///
+/// # Errors
+/// When the disk refuses.
+pub(super) fn at_opening(
+    storage: &Arc<dyn Storage>,
+    found: &manifest::Found,
+    verdict: &Verdict,
+    surveyed: &[(GroupRow, Result<Surveyed>)],
+    report: &mut Recovery,
+) -> Result<Vec<Settled>> {
+    let known = surveyed.iter().filter_map(|(row, surveyed)| {
+        let (snapshot, entries) = surveyed.as_ref().ok()?.told();
+        Some((row, settled_in(snapshot, entries)))
+    });
+    let (settled, damages) = find(storage, &found.slot, verdict, &known.collect::<Vec<_>>())?;
+    for damage in damages {
+        // What the end of the log told already is there once.
+        let known = |other: &Damage| other.path == damage.path && other.position == damage.position;
+        if !report.damaged.iter().any(known) {
+            report.damaged.push(damage);
+        }
+    }
+    Ok(settled)
+}
+
 /// Finds the acks in batches of the log that may not be in the files of groups; of each of these it is
 /// given up to which offset they are. Reads the segments that the manifest names for them and in which
 /// there are acks, and no others.
@@ -216,15 +245,5 @@ fn read(storage: &Arc<dyn Storage>, row: &SegmentRow, end: u64, from: u64, found
 pub(super) fn apply(state: &mut State, incarnation: u64, settled: &[Settled], now: Now) {
     for one in settled.iter().filter(|one| one.settle.incarnation == incarnation) {
         state.settle(one.settle.offset, one.end, now);
-    }
-}
-
-/// Adds damage that was come to on the way; what the end of the log told already is there once.
-pub(super) fn report(damages: Vec<Damage>, report: &mut Recovery) {
-    for damage in damages {
-        let known = |other: &Damage| other.path == damage.path && other.position == damage.position;
-        if !report.damaged.iter().any(known) {
-            report.damaged.push(damage);
-        }
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(super) fetched: Option<Message>,
     /// How often reading was told to go on elsewhere: what was read before is no use then.
     pub(super) seeks: u64,
+    /// With so many seeks, and the head there: the offset below which nothing is left to be lent.
+    pub(super) passed_over: (u64, u64, u64),
     /// No more calls: closed, removed, or poisoned.
     pub(super) stopped: Option<Error>,
     /// Its writer is gone, or cannot be believed.
@@ -163,6 +165,7 @@ impl Live {
             again: Some(Cursor::new(log.clone())),
             fetched: None,
             seeks: 0,
+            passed_over: (0, 0, 0),
             stopped: None,
             broken: None,
             appended: 0,

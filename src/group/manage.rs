@@ -112,12 +112,16 @@ impl Live {
         self.look(|state| state.paused(now).map(|pause| pause.until))
     }
 
-    /// Changes how the group treats failures.
-    pub(crate) fn set_policy(&self, policy: Policy) -> Result<()> {
+    /// Changes how the group treats failures, and which kinds of messages it takes.
+    pub(crate) fn set_policy(&self, policy: Policy, kinds: Vec<String>) -> Result<()> {
         let mut guard = self.enter()?;
-        let before = guard.state.policy();
+        let before = (guard.state.policy(), guard.state.kinds().to_vec());
         guard.state.set_policy(policy);
-        self.switch_or(guard, |guard| guard.state.set_policy(before))
+        guard.state.set_kinds(kinds);
+        self.switch_or(guard, |guard| {
+            guard.state.set_policy(before.0);
+            guard.state.set_kinds(before.1);
+        })
     }
 
     /// Gives every loan back, uncounted; returns how many there were.

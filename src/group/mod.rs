@@ -9,6 +9,7 @@
 mod aside;
 pub(crate) mod decide;
 mod exceptions;
+pub(crate) mod kinds;
 mod later;
 pub(crate) mod live;
 pub(crate) mod manage;

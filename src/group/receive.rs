@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::aside::{self, Aside};
 use super::decide::Next;
 use super::exceptions::ANY_SEGMENT;
+use super::kinds::Others;
 use super::live::{Live, Locked};
 use super::state::Now;
 use crate::error::{Error, Result};
@@ -166,15 +167,33 @@ impl Live {
         };
         if shared.stash.is_none() {
             let (segment, position) = shared.state.hint();
-            cursor.seek(head, Some(Place { segment, position }));
+            let (seeks, at, behind) = shared.passed_over;
+            // What was discarded before its turn need not touch the head: it is not come to again, and
+            // again.
+            let from = if (seeks, at) == (shared.seeks, head) { behind } else { head };
+            cursor.seek(from, Some(Place { segment, position }));
         }
         let before = loans.len();
+        let mut others: Option<Others> = None;
         let stop = loop {
             let step = shared.stash.take().or_else(|| cursor.next_in_memory());
             match step {
                 Some(Step::Message(message)) => {
                     if shared.state.done_until(message.offset).is_some() {
                         // Discarded before its turn.
+                        if others.is_some() {
+                            break None;
+                        }
+                        shared.passed_over = (shared.seeks, head, message.offset + 1);
+                        continue;
+                    }
+                    let takes = shared.state.takes(&message);
+                    if if takes { others.is_some() } else { loans.len() > before } {
+                        // For the next entry.
+                        break Some(Some(Step::Message(message)));
+                    }
+                    if !takes {
+                        Others::add(&mut others, &message);
                         continue;
                     }
                     let last = loans[before..].last().map(|loan| loan.message.offset);
@@ -196,6 +215,13 @@ impl Live {
                 other => break Some(other),
             }
         };
+        if let Some(others) = others {
+            let entry = guard.state.pass_over(&others, now);
+            self.put(&mut guard, &entry, now)?;
+            guard.state.set_hint(others.place.pair());
+            guard.stash = stop.flatten().and_then(keep);
+            return Ok((guard, true));
+        }
         let row = &mut loans[before..];
         let ends = row.first().zip(row.last()).map(|(first, last)| (first.message.offset, &last.message));
         if let Some((first, last)) = ends {

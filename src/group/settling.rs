@@ -64,6 +64,9 @@ impl Settling {
 
     /// Returns up to which offset the state has the acks of every batch, where the log ends at `next`.
     pub(crate) fn settled(&self, next: u64) -> u64 {
+        if planted(Plant::SettledTooFar) {
+            return next;
+        }
         self.loans.values().map(|loan| loan.since).chain([next]).min().unwrap_or(next)
     }
 
@@ -92,6 +95,16 @@ impl Settling {
 }
 
 impl State {
+    /// Returns the durable next offset up to which acks of batches are applied.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Says that they are applied up to there; it is stored with the next snapshot.
+    pub(crate) fn set_settled(&mut self, settled: u64) {
+        self.settled = settled;
+    }
+
     /// Sets a loan aside whose ack goes into a batch; `next` is where the log ends by now. One that ran
     /// out may still be settled so.
     ///

@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(super) settled: u64,
     pub(super) policy: Policy,
     pub(super) paused: Option<Pause>,
+    /// The kinds of messages that it takes, in order; none: all.
+    pub(super) kinds: Vec<String>,
     /// Sections of a snapshot that a later version wrote: kept.
     pub(super) unknown: Vec<(u32, Vec<u8>)>,
     /// Whose loans may be out for the first time, and the lowest count that still is; the newest
@@ -98,16 +100,6 @@ impl State {
     /// Changes the hint; it is stored with the next snapshot.
     pub(crate) fn set_hint(&mut self, hint: (u64, u64)) {
         self.hint = hint;
-    }
-
-    /// Returns the durable next offset up to which settles of the log are applied.
-    pub(crate) fn settled(&self) -> u64 {
-        self.settled
-    }
-
-    /// Says that settles up to there are applied; it is stored with the next snapshot.
-    pub(crate) fn set_settled(&mut self, settled: u64) {
-        self.settled = settled;
     }
 
     /// Corrects how many messages lie before the head: an opening counts anew what the log lost. It
@@ -307,7 +299,6 @@ impl State {
     /// same message may soon be out for the first time once more. Their numbers are lower.
     fn apply_seek(&mut self, entry: &Entry) {
         let More::Range { end, messages } = entry.more else { return };
-        // What was acked before is over, also what only a batch of the log tells.
         self.settled = self.settled.max(settled_by_seek(end));
         self.done.clear();
         self.exceptions = Exceptions::default();

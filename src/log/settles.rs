@@ -112,7 +112,10 @@ mod tests {
         (bytes, begins)
     }
 
-    fn found(bytes: &[u8], from: u64) -> (Vec<(u64, u64)>, Vec<(u64, u64, bool)>) {
+    /// Offsets with the ends of their batches, and damaged stretches.
+    type Told = (Vec<(u64, u64)>, Vec<(u64, u64, bool)>);
+
+    fn found(bytes: &[u8], from: u64) -> Told {
         let disk = SimDisk::new(1);
         disk.write_file("segment", bytes);
         let file = disk.open("segment", Access::Read).unwrap();

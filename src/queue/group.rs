@@ -146,17 +146,17 @@ impl Group {
     /// Returns the options that the group has, to be changed and [set](Group::set).
     #[must_use]
     pub fn options(&self) -> GroupOptions {
-        GroupOptions::of(self.live.look(|state| state.policy()))
+        self.live.look(|state| GroupOptions::of(state.policy(), state.kinds()))
     }
 
-    /// Changes how the group treats failures and loans, for all that is decided from now on; where it
-    /// starts is past. Whether acks are synced changes with the next opening. Durable when it returns.
+    /// Changes how the group treats failures and loans, and which kinds it takes, for all that is decided
+    /// from now on; where it starts is past. Whether acks are synced changes with the next opening. Durable when it returns.
     ///
     /// # Errors
     /// As [`Group::revive`].
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
     pub fn set(&self, options: GroupOptions) -> Result<()> {
-        self.live.set_policy(options.policy())
+        self.live.set_policy(options.policy(), options.kinds_in_order()?)
     }
 
     /// Looks at a message, without a loan; `None` if there is none of that number.

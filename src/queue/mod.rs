@@ -153,6 +153,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::GroupName`](crate::Error::GroupName), [`Error::GroupExists`](crate::Error::GroupExists),
+    /// [`Error::Invalid`](crate::Error::Invalid) for kinds that no message can have,
     /// [`Error::Full`](crate::Error::Full), [`Error::Io`](crate::Error::Io): there is no such group
     /// then.
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]

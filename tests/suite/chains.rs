@@ -1,0 +1,222 @@
+//! Does a pipeline hand its work on exactly once, over crashes, and is everybody answered, whatever
+//! happens beside an ack with outputs?
+//!
+//! `BACKLOG_SEEDS=1000` tries more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use backlog::testing::{ManualClock, SimDisk};
+use backlog::{Consumer, Delivery, Durability, Error, Group, GroupOptions, Options, Queue, Start};
+
+use crate::crash::seeds;
+use crate::dice::Dice;
+use crate::harness::drain;
+use crate::watch;
+
+const INPUTS: usize = 8;
+const GROUP: &str = "pipeline";
+const STAGES: [&str; 4] = ["A", "B", "C", "D"];
+
+/// Which acks and outputs are synced.
+#[derive(Clone, Copy)]
+struct Levels {
+    acks: Durability,
+    outputs: Durability,
+}
+
+fn level(dice: &mut Dice) -> Durability {
+    if dice.below(2) == 0 { Durability::Synced } else { Durability::Buffered }
+}
+
+fn create(queue: &Queue, levels: Levels) -> backlog::Result<Group> {
+    let group = GroupOptions::new().ack_durability(levels.acks).start(Start::Beginning);
+    queue.create_group(GROUP, group.max_failures(255).max_losses(255))
+}
+
+/// Does one stage's work: what it hands on is told by what it got.
+fn work(job: Delivery) -> backlog::Result<()> {
+    let text = String::from_utf8(job.payload().to_vec()).unwrap();
+    let (stage, number) = text.split_once(':').unwrap();
+    let next = STAGES.iter().position(|&name| name == stage).unwrap() + 1;
+    match STAGES.get(next) {
+        Some(name) => job.ack_with([format!("{name}:{number}")]).map(drop),
+        None => job.ack(),
+    }
+}
+
+/// Works until nothing is ready, or nothing goes any more.
+fn work_on(consumer: &Consumer) {
+    while let Ok(Some(job)) = consumer.try_recv() {
+        if work(job).is_err() {
+            return;
+        }
+    }
+}
+
+/// Counts each message of the log.
+fn all_there(queue: &Queue) -> BTreeMap<String, usize> {
+    let whole = queue.create_group("whole", GroupOptions::new().start(Start::Beginning)).unwrap();
+    let mut count = BTreeMap::new();
+    for text in drain(&whole.consumer()) {
+        *count.entry(text).or_default() += 1;
+    }
+    count
+}
+
+fn each_once() -> BTreeMap<String, usize> {
+    let stage = |name| (0..INPUTS).map(move |number| (format!("{name}:{number}"), 1));
+    STAGES.iter().flat_map(stage).collect()
+}
+
+/// Lets a pipeline run over so many crashes, and then to its end.
+fn over_crashes(seed: u64) {
+    let mut dice = Dice(seed);
+    let levels = Levels { acks: level(&mut dice), outputs: level(&mut dice) };
+    let clock = ManualClock::new(1_700_000_000_000);
+    let mut disk = SimDisk::new(seed);
+    let no_mappings = dice.below(3) == 0;
+    disk.no_mappings(no_mappings);
+    let open = |disk: &SimDisk| {
+        let options = Options::new("jobs").segment_bytes(8 << 10).durability(levels.outputs);
+        options.sim_disk(disk).manual_clock(&clock).threads(false).open()
+    };
+    let queue = open(&disk).unwrap();
+    create(&queue, levels).unwrap();
+    let inputs = (0..INPUTS).map(|number| format!("{}:{number}", STAGES[0]));
+    queue.with_durability(Durability::Synced).push_batch(inputs).unwrap();
+    drop(queue);
+    for _ in 0..12 {
+        disk.stop_after(disk.ops() + dice.below(60));
+        if let Ok(queue) = open(&disk)
+            && let Ok(group) = queue.group(GROUP)
+        {
+            let workers = 1 + dice.below(2);
+            thread::scope(|scope| {
+                (0..workers).for_each(|_| drop(scope.spawn(|| work_on(&group.consumer()))));
+            });
+            if dice.below(3) == 0 {
+                clock.advance(Duration::from_secs(3));
+                let _ = queue.run_duties();
+            }
+            if dice.below(4) == 0 {
+                let _ = queue.push("B:filler that rolls".repeat(200));
+            }
+        }
+        let before = disk;
+        disk = if dice.below(4) == 0 { before.kill() } else { before.crash(dice.below(1000)) };
+        disk.no_mappings(no_mappings);
+    }
+    let queue = open(&disk).unwrap();
+    let consumer = queue.group(GROUP).unwrap().consumer();
+    loop {
+        match consumer.try_recv().unwrap() {
+            Some(job) if job.payload().starts_with(b"B:filler") => job.ack().unwrap(),
+            Some(job) => work(job).unwrap(),
+            None if queue.stats().groups.iter().any(|group| group.delayed > 0) => {
+                clock.advance(Duration::from_secs(3600));
+            }
+            None => break,
+        }
+    }
+    let mut found = all_there(&queue);
+    found.retain(|text, _| !text.contains("filler"));
+    assert_eq!(found, each_once());
+}
+
+#[test]
+fn issue_5_a_pipeline_hands_on_each_message_exactly_once_over_crashes() {
+    for seed in 0..seeds(150) {
+        let state = format!("BACKLOG_SEEDS: a pipeline over crashes, seed {seed}");
+        let _watched = watch::over(&state);
+        let outcome = std::panic::catch_unwind(|| over_crashes(seed));
+        outcome.unwrap_or_else(|_| panic!("{state}"));
+    }
+}
+
+type Beside = fn(&Queue, &Group, &SimDisk);
+
+const BESIDE: [(&str, Beside); 8] = [
+    ("nothing", |_, _, _| {}),
+    ("close", |queue, _, _| drop(queue.close())),
+    ("remove", |queue, _, _| drop(queue.remove_group(GROUP))),
+    ("seek", |_, group, _| drop(group.seek(Start::Beginning))),
+    ("purge", |_, group, _| drop(group.purge())),
+    ("release", |_, group, _| drop(group.release_all())),
+    ("discard", |queue, _, _| drop(queue.discard(backlog::Offset::new(3).unwrap()))),
+    ("poison", |_, _, disk| disk.break_syncs(true)),
+];
+
+/// Three workers, and one other thing amid their work; returns how many outputs were told to be there.
+fn beside(seed: u64, (name, act): (&str, Beside)) {
+    let mut dice = Dice(seed * 31 + name.len() as u64);
+    let levels = Levels { acks: level(&mut dice), outputs: level(&mut dice) };
+    let disk = SimDisk::new(seed);
+    let options = || Options::new("jobs").segment_bytes(8 << 10).durability(levels.outputs).threads(false);
+    let queue = options().sim_disk(&disk).open().unwrap();
+    let group = create(&queue, levels).unwrap();
+    let inputs = (0..INPUTS).map(|number| format!("{}:{number}", STAGES[0]));
+    queue.with_durability(Durability::Synced).push_batch(inputs).unwrap();
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let counted = syncs.clone();
+    disk.before_syncs(Some(Arc::new(move || {
+        // Long enough for others to come.
+        counted.fetch_add(1, Ordering::AcqRel);
+        (0..50).for_each(|_| thread::yield_now());
+    })));
+    let at = usize::try_from(dice.below(12)).unwrap();
+    let (working, told) = (AtomicUsize::new(3), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let consumer = group.consumer();
+                while let Ok(Some(job)) = consumer.try_recv() {
+                    match work(job) {
+                        Ok(()) => drop(told.fetch_add(1, Ordering::AcqRel)),
+                        Err(Error::LeaseLost { .. }) => {}
+                        Err(_) => break,
+                    }
+                }
+                working.fetch_sub(1, Ordering::AcqRel);
+            });
+        }
+        while syncs.load(Ordering::Acquire) < at && working.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+        act(&queue, &group, &disk);
+    });
+    disk.before_syncs(None);
+    let _ = queue.close();
+    drop((group, queue));
+
+    // Whatever it was: what the log has is done, unless it was begun anew, and nothing is there twice.
+    let disk = disk.crash(dice.below(1000));
+    let queue = options().sim_disk(&disk).open().unwrap();
+    let found = queue.recovery();
+    assert!(found.damaged.is_empty() && found.refused_groups.is_empty(), "{found:?}");
+    if let Ok(group) = queue.group(GROUP) {
+        work_on(&group.consumer());
+    }
+    let found = all_there(&queue);
+    if name != "seek" {
+        assert!(found.values().all(|&count| count == 1), "{name}: doubled: {found:?}");
+    }
+    if matches!(name, "nothing" | "close" | "release" | "poison") {
+        assert!(told.load(Ordering::Acquire) <= found.len());
+    }
+}
+
+#[test]
+fn issue_5_everybody_is_answered_whatever_happens_beside_an_ack_with_outputs() {
+    for act in BESIDE {
+        for seed in 0..seeds(25) {
+            let state = format!("{} beside acks with outputs, seed {seed}", act.0);
+            let _watched = watch::over(&state);
+            let outcome = std::panic::catch_unwind(|| beside(seed, act));
+            outcome.unwrap_or_else(|_| panic!("{state}"));
+        }
+    }
+}
