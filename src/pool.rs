@@ -48,7 +48,7 @@ pub struct Pool {
 pub struct PoolReport {
     /// Messages acked.
     pub acked: u64,
-    /// Messages nacked: those whose handler failed or panicked.
+    /// Messages nacked: those whose handler failed or panicked, or whose outputs could not be pushed.
     pub nacked: u64,
     /// Messages rejected.
     pub rejected: u64,
@@ -468,9 +468,22 @@ impl Shared {
         };
         *counter += 1;
         drop(state);
+        let with_outputs = matches!(outcome, Ok(Outcome::AckWith(_)));
         let settled = delivery.settle(&outcome.unwrap_or_else(Outcome::Nack));
         match settled {
             Ok(()) | Err(Error::Closed | Error::LeaseLost { .. }) => {}
+            // Nothing was stored: the delivery ended in a nack.
+            Err(
+                Error::Full { .. }
+                | Error::Io { .. }
+                | Error::TooLarge { .. }
+                | Error::Invalid { .. }
+                | Error::Exhausted { .. },
+            ) if with_outputs => {
+                let report = &mut self.lock().report;
+                report.acked -= 1;
+                report.nacked += 1;
+            }
             Err(error) => {
                 self.lock().report.error.get_or_insert(error);
             }

@@ -203,3 +203,122 @@ pub(crate) fn settled_in(stored: &Snapshot, entries: &[Entry]) -> u64 {
     let by_seek = seeks.map(|seek| settled_by_seek(seek.range().1));
     by_seek.chain([stored.reading.settled]).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::group::policy::DEFAULT_POLICY;
+
+    const HOLDER: u32 = 7;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Duration::from_secs(seconds), wall: 1_700_000_000_000 + seconds * 1000 }
+    }
+
+    /// A group that has lent so many messages, with a lease in milliseconds; loans count up.
+    fn lent(count: u64, lease: u32) -> State {
+        let mut state = State::default();
+        state.set_policy(DEFAULT_POLICY);
+        state.begin_holder(HOLDER);
+        let entry = state.lend_fresh(0, count, lease, at(0)).unwrap();
+        state.apply(&entry, at(0));
+        state
+    }
+
+    fn number(offset: u64) -> u64 {
+        u64::from(HOLDER) << 32 | offset
+    }
+
+    fn rows(entries: &[Entry]) -> Vec<(u64, u64)> {
+        entries.iter().map(Entry::range).collect()
+    }
+
+    #[test]
+    fn a_settling_loan_is_settled_by_nobody_else_and_does_not_run_out() {
+        for lease in [HELD, 1000] {
+            let mut state = lent(2, lease);
+            state.begin_settling(0, number(0), 5).unwrap();
+
+            assert!(state.begin_settling(0, number(0), 5).is_err() && state.ack(0, number(0)).is_err());
+            assert!(
+                state.nack(0, number(0), None, None, at(1)).is_err() && state.release(0, number(0)).is_err()
+            );
+            assert_eq!(rows(&state.run_out(9, at(9))), if lease == HELD { vec![] } else { vec![(1, 2)] });
+            assert_eq!(state.on_loan(), 2);
+            // The batch had no effect: all is as before.
+            state.end_settling(0);
+            assert_eq!(rows(&state.run_out(9, at(9))).len(), if lease == HELD { 0 } else { 2 });
+            assert_eq!(state.ack(0, number(0)).unwrap().range(), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_loan_that_ran_out_is_not_lent_again_while_it_is_settling() {
+        let mut state = lent(1, 1000);
+        for entry in state.run_out(9, at(2)) {
+            state.apply(&entry, at(2));
+        }
+        state.begin_settling(0, number(0), 1).unwrap();
+        state.ripen(at(90_000));
+
+        assert!(!state.is_ready(0, at(90_000)));
+        assert!(state.lend_again(0, HELD, at(90_000)).is_none());
+        state.end_settling(0);
+        assert!(state.is_ready(0, at(90_000)));
+    }
+
+    #[test]
+    fn a_snapshot_shows_the_loan_and_claims_no_ack_that_is_on_its_way() {
+        let mut state = lent(3, HELD);
+        state.begin_settling(1, number(1), 10).unwrap();
+        assert_eq!((state.settling.settled(50), state.settling.settled(4)), (10, 4));
+        state.settling.stored(1, 12);
+        assert_eq!(state.settling.settled(50), 10, "stored is not recorded");
+
+        let found = State::from_snapshot(&state.to_snapshot(), at(0));
+
+        assert_eq!((found.on_loan(), found.settling.answered()), (3, 0));
+        assert!(found.holds(1, number(1)));
+        let entry = state.settled_by(12, 9).pop().unwrap();
+        state.recorded(&entry);
+        state.apply(&entry, at(0));
+        assert_eq!((state.settling.settled(50), state.on_loan()), (50, 2));
+    }
+
+    #[test]
+    fn what_is_durable_is_recorded_in_rows_and_nothing_else() {
+        let mut state = lent(8, HELD);
+        for (offset, end) in [(0, 10), (1, 11), (2, 20), (4, 10), (5, 11)] {
+            state.begin_settling(offset, number(offset), 9).unwrap();
+            state.settling.stored(offset, end);
+        }
+        state.begin_settling(6, number(6), 9).unwrap();
+        state.begin_settling(7, number(7), 9).unwrap();
+        state.settling.in_doubt(7, Error::Timeout);
+
+        assert_eq!(rows(&state.settled_by(9, 9)), []);
+        assert_eq!(rows(&state.settled_by(11, 9)), [(0, 2), (4, 6)]);
+        assert_eq!(rows(&state.settled_by(11, 1)), [(0, 2)]);
+        assert_eq!(rows(&state.settled_by(u64::MAX, 9)), [(0, 3), (4, 6)]);
+        assert!(state.settling.doubt().is_some() && state.settling.is_in_flight());
+        assert_eq!(state.settling.answered(), 6);
+    }
+
+    #[test]
+    fn a_seek_is_over_all_that_was_acked_before_it_and_nothing_behind() {
+        let mut state = lent(3, HELD);
+        let seek = state.seek(0, 0, 30, at(1));
+        state.apply(&seek, at(1));
+
+        state.settle(0, 30, at(1));
+        state.settle(1, 31, at(1));
+
+        assert_eq!([0, 1, 2].map(|offset| state.done_until(offset).is_some()), [false, true, false]);
+        assert_eq!(settled_in(&Snapshot::default(), &[seek]), 30);
+        // What an earlier version wrote says nothing.
+        let more = More::Range { end: Offset::LIMIT, messages: 0 };
+        assert_eq!(settled_in(&Snapshot::default(), &[Entry { more, ..Entry::new(Kind::Seek, 0) }]), 0);
+    }
+}

@@ -83,7 +83,8 @@ impl Group {
     /// [`Queue::discard`](crate::Queue::discard) does it in every group.
     ///
     /// # Errors
-    /// As [`Group::revive`]; when the log cannot be read.
+    /// As [`Group::revive`]; when the log cannot be read. While it is not known of an
+    /// [`ack_with`](crate::Delivery::ack_with) whether it is stored, what that said: the next opening knows.
     pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
         self.handle.engine().discard_in(&self.live, &numbers(offsets))
     }
@@ -138,7 +139,7 @@ impl Group {
     /// gets [`Error::LeaseLost`](crate::Error::LeaseLost). Returns how many there were.
     ///
     /// # Errors
-    /// As [`Group::revive`].
+    /// As [`Group::discard`].
     pub fn release_all(&self) -> Result<u64> {
         self.handle.engine().release_all(&self.live)
     }

@@ -219,6 +219,24 @@ on_both_disks! {
         assert_eq!(group.stats().ready, 0);
     }
 
+    fn issue_5_a_pool_counts_what_it_could_not_push_as_nacked_and_goes_on(world: &World) {
+        let queue = world.options().max_message_bytes(100).open().unwrap();
+        queue.push_batch(["large", "small"]).unwrap();
+        let group = queue.create_group("g", synced().max_failures(1)).unwrap();
+
+        let pool = group.consumer().pool(1).until_idle().spawn(|job| {
+            let length = if job.payload() == b"large" { 101 } else { 1 };
+            let outputs = if job.payload().len() == 1 { vec![] } else { vec![vec![b'x'; length].into()] };
+            Ok::<_, Error>(Outcome::AckWith(outputs))
+        });
+        let report = pool.unwrap().join().unwrap();
+
+        assert_eq!((report.acked, report.nacked), (2, 1));
+        let dead = group.dead();
+        assert_eq!(dead[0].offset.get(), 0);
+        assert!(dead[0].error.as_ref().unwrap().contains("101"), "{dead:?}");
+    }
+
     fn issue_5_a_clean_close_leaves_no_ack_to_be_looked_for(world: &World) {
         let queue = world.open();
         queue.push("a").unwrap();

@@ -220,3 +220,48 @@ fn issue_5_everybody_is_answered_whatever_happens_beside_an_ack_with_outputs() {
         }
     }
 }
+
+#[test]
+fn issue_5_a_message_in_doubt_is_kept_until_the_opening_that_knows() {
+    let mut ways = Vec::new();
+    for seed in 0..8 {
+        let (disk, clock) = (SimDisk::new(seed), ManualClock::new(1_700_000_000_000));
+        let options = || Options::new("jobs").manual_clock(&clock).threads(false);
+        let queue = options().sim_disk(&disk).open().unwrap();
+        let levels = Levels { acks: Durability::Synced, outputs: Durability::Synced };
+        let group = create(&queue, levels).unwrap();
+        queue.push_batch(["A:0", "A:1"]).unwrap();
+        let consumer = group.consumer().with_lease(Duration::from_secs(60));
+        let (job, other) = (consumer.recv().unwrap(), consumer.recv().unwrap());
+        disk.break_syncs(true);
+
+        let doubt = job.ack_with(["B:0"]).unwrap_err();
+
+        assert!(matches!(doubt, Error::Poisoned { .. }), "{doubt}");
+        disk.break_syncs(false);
+        // What was never handed over is in no doubt: it comes again.
+        assert!(matches!(other.ack_with(["B:1"]), Err(Error::Poisoned { .. })));
+        clock.advance(Duration::from_secs(4000));
+        assert_eq!(consumer.recv().unwrap().payload(), b"A:1");
+        assert!(consumer.try_recv().is_err());
+        let offset = backlog::Offset::new(0).unwrap();
+        for refused in [
+            group.seek(Start::Beginning).map(drop),
+            group.purge().map(drop),
+            group.discard([offset]).map(drop),
+            group.release_all().map(drop),
+        ] {
+            assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
+        }
+        let disk = disk.crash(seed);
+        let queue = options().sim_disk(&disk).open().unwrap();
+        clock.advance(Duration::from_secs(4000));
+        let mut came = drain(&queue.group(GROUP).unwrap().consumer());
+        came.sort_unstable();
+        assert!(came == ["A:0", "A:1"] || came == ["A:1", "B:0"], "{came:?}");
+        ways.push(came);
+    }
+    ways.sort_unstable();
+    ways.dedup();
+    assert_eq!(ways.len(), 2, "both ways are seen");
+}
