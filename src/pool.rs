@@ -473,13 +473,7 @@ impl Shared {
         match settled {
             Ok(()) | Err(Error::Closed | Error::LeaseLost { .. }) => {}
             // Nothing was stored: the delivery ended in a nack.
-            Err(
-                Error::Full { .. }
-                | Error::Io { .. }
-                | Error::TooLarge { .. }
-                | Error::Invalid { .. }
-                | Error::Exhausted { .. },
-            ) if with_outputs => {
+            Err(error) if with_outputs && error.stored_nothing() => {
                 let report = &mut self.lock().report;
                 report.acked -= 1;
                 report.nacked += 1;

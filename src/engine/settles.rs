@@ -75,7 +75,7 @@ impl Engine {
         };
         match &answer {
             Ok(offsets) => settling.into_iter().for_each(|settlement| settlement.stored(offsets.end())),
-            Err(error) if takes_no_effect(error) => {
+            Err(error) if error.stored_nothing() => {
                 settling.into_iter().for_each(|settlement| settlement.took_no_effect());
             }
             Err(error) => settling.into_iter().for_each(|settlement| settlement.in_doubt(error)),
@@ -156,12 +156,6 @@ impl Engine {
     fn settled_of(&self, group: &Live) -> u64 {
         if planted(Plant::SettlesToldEarly) { self.log.next() } else { group.settled() }
     }
-}
-
-/// Tells whether a push that failed so is not in the log, and never will be.
-fn takes_no_effect(error: &Error) -> bool {
-    use Error::{Closed, Exhausted, Full, Io, TooLarge};
-    matches!(error, Full { .. } | Io { .. } | TooLarge { .. } | Exhausted { .. } | Closed)
 }
 
 /// Finds what an opening is to apply to the groups that were surveyed, and reports damage on the way.

@@ -103,6 +103,7 @@ fn groups_are_made_changed_listed_and_removed() {
 #[test]
 fn issue_5_a_group_takes_the_kinds_that_it_is_told() {
     let place = Place::new();
+    place.push("of no kind\n");
     run(&place, &["group", "add", "jobs", "mailer", "--kind", "email/2", "--kind", "email/1"]);
     for kind in ["email/1", "thumbnail/1", "email/2"] {
         assert_eq!(place.run_with(&["push", "jobs", "--kind", kind], kind.as_bytes()).code, 0);
