@@ -215,7 +215,13 @@ pub(super) fn find(
         }
         let mut found = Found::default();
         read(storage, row, end, from, &mut found)?;
-        settled.append(&mut found.settled);
+        let missing = |one: &Settled| {
+            wanted().any(|(row, upto)| {
+                let behind = one.end > *upto || planted(Plant::SettledOverSeek);
+                row.incarnation == one.settle.incarnation && behind
+            })
+        };
+        settled.extend(found.settled.into_iter().filter(missing));
         let path = storage.root().join(names::segment(row.number));
         damages.extend(found.damages.iter().map(|damage| Damage {
             path: path.clone(),

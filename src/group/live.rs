@@ -427,7 +427,12 @@ impl Live {
 
     /// Returns up to which offset the acks of all batches are in the files, on stable storage.
     pub(crate) fn settled(&self) -> u64 {
-        self.commit.lock().settled
+        let guard = self.commit.lock();
+        // With all that it knows in its files, whatever is in the log by now is none of its acks, or one
+        // that they have: so a group that does nothing holds nobody up.
+        let all = guard.synced >= guard.appended && !guard.state.settling.is_found();
+        let upto = if all { guard.state.settling.settled(self.log.next()) } else { 0 };
+        guard.settled.max(upto)
     }
 
     /// Returns how far the files are durable, as the manifest may tell it: the generation of the half

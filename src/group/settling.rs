@@ -23,6 +23,8 @@ pub(crate) struct Settling {
     in_flight: usize,
     /// The lowest end of a batch that is stored: who asks often need not look at all loans.
     first_end: Option<u64>,
+    /// The opening found acks in the log that are not in the group's files yet.
+    found: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +49,16 @@ impl Settling {
     /// Tells whether a batch is being pushed, so that an answer is to come.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
+    }
+
+    /// Tells whether the state has acks that the opening found in the log alone.
+    pub(crate) fn is_found(&self) -> bool {
+        self.found
+    }
+
+    /// Says that the state is in a synced snapshot.
+    pub(crate) fn saved(&mut self) {
+        self.found = false;
     }
 
     /// Counts those whose batches have been answered: nobody works on them any more.
@@ -187,6 +199,7 @@ impl State {
     /// have been lost with a power cut while the batch, which was synced, was not.
     pub(crate) fn settle(&mut self, offset: u64, end: u64, now: Now) {
         if end > self.settled || planted(Plant::SettledOverSeek) {
+            self.settling.found = true;
             self.apply(&Entry::new(Kind::Done, offset), now);
         }
     }

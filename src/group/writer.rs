@@ -121,6 +121,7 @@ impl Worker<Shared> for Writer {
                 shared.written = work.upto;
                 shared.synced = work.upto;
                 shared.settled = shared.settled.max(work.settled);
+                shared.state.settling.saved();
                 shared.mark_due = None;
                 shared.room = (shared.room * 2).min(MOST_ROOM);
                 shared.least_bytes = self.halves.least_bytes();

@@ -271,3 +271,45 @@ fn issue_5_a_message_in_doubt_is_kept_until_the_opening_that_knows() {
     ways.dedup();
     assert_eq!(ways.len(), 2, "both ways are seen");
 }
+
+/// Returns how many reads an opening takes after a kill, where one group acked, with outputs or beside
+/// pushes, over so many segments, and another was idle.
+fn reads_of_an_opening(segments: usize, with_outputs: bool) -> u64 {
+    let (disk, clock) = (SimDisk::new(1), ManualClock::new(1_700_000_000_000));
+    let options = || Options::new("jobs").segment_bytes(8 << 10).manual_clock(&clock).threads(false);
+    let queue = options().sim_disk(&disk).open().unwrap();
+    let levels = Levels { acks: Durability::Buffered, outputs: Durability::Synced };
+    let consumer = create(&queue, levels).unwrap().consumer();
+    queue.create_group("idle", GroupOptions::new()).unwrap();
+    queue.push("first").unwrap();
+    while queue.stats().segments < segments {
+        for _ in 0..4 {
+            let job = consumer.recv().unwrap();
+            if with_outputs {
+                job.ack_with([&[b'x'; 900]]).unwrap();
+            } else {
+                queue.push(&[b'x'; 900]).unwrap();
+                job.ack().unwrap();
+            }
+        }
+        clock.advance(Duration::from_secs(2));
+        queue.run_duties().unwrap();
+        clock.advance(Duration::from_secs(2));
+        queue.run_duties().unwrap();
+    }
+    let left = disk.kill();
+    let before = left.reads();
+    let queue = options().sim_disk(&left).open().unwrap();
+    let reads = left.reads() - before;
+    assert_eq!(drain(&queue.group(GROUP).unwrap().consumer()).len(), 1);
+    reads
+}
+
+#[test]
+fn issue_5_an_opening_looks_for_acks_in_the_last_segments_alone() {
+    for segments in [6, 36] {
+        let (with, without) = (reads_of_an_opening(segments, true), reads_of_an_opening(segments, false));
+
+        assert!(with <= without + 6, "{segments} segments: {with} reads, and {without} without such acks");
+    }
+}
