@@ -236,6 +236,13 @@ impl Error {
         Self::LeaseLost { offset: Offset::known(offset.min(Offset::LIMIT - 1)) }
     }
 
+    /// Tells whether a push that failed so is not in the log, and never will be.
+    pub(crate) const fn stored_nothing(&self) -> bool {
+        use Error::{Closed, Exhausted, Full, Invalid, Io, TooLarge};
+        let refused = matches!(self, TooLarge { .. } | Invalid { .. } | Exhausted { .. } | Closed);
+        refused || matches!(self, Full { .. } | Io { .. })
+    }
+
     /// Tells whether there was no room on the disk.
     #[must_use]
     pub fn is_full(&self) -> bool {

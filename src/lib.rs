@@ -166,6 +166,7 @@
 //! - Nothing else is ever delivered: a payload passed its checksum after it was copied.
 //! - A batch is there whole or not at all.
 //! - Offsets grow, and one that anybody was told is never given twice.
+//! - A message acked [together with its outputs](Delivery::ack_with) is done exactly when they are there.
 //! - A message comes until it is acked: at least once. After an ack that returned in a group with
 //!   [synced acks](GroupOptions::ack_durability) it never comes again; with buffered ones it may,
 //!   after a power cut. [`Content::id`] is the same each time.
@@ -179,8 +180,8 @@
 //! # It is not
 //!
 //! a broker or a server; a stream platform with partitions and replicas; exactly-once across other
-//! systems; for network file systems. Not there in this version: priorities, ordering keys, acking and
-//! pushing in one step, several processes at a time, and giving back the space of done messages.
+//! systems; for network file systems. Not there in this version: several processes at a time, and giving
+//! back the space of single messages that are done.
 //!
 //! # Features
 //!
@@ -207,6 +208,7 @@ mod header;
 mod inspect;
 mod log;
 mod manifest;
+mod message;
 mod offset;
 mod offsets;
 mod options;

@@ -91,6 +91,14 @@ pub enum Plant {
     WakeupKept,
     /// A leader wakes those alone who can lead the next group.
     FollowersForgotten,
+    /// A message is recorded as done before the batch that acks it is durable.
+    DoneBeforeBatch,
+    /// A snapshot says that it has the acks of batches that are not recorded yet.
+    SettledTooFar,
+    /// An opening applies the acks of batches that a seek went back over.
+    SettledOverSeek,
+    /// The manifest says that the acks of batches are in a group's file before that is synced.
+    SettlesToldEarly,
     /// An opening goes on in the half that it found.
     #[cfg(any(test, feature = "testing"))]
     SameHalf,

@@ -48,7 +48,7 @@ pub struct Pool {
 pub struct PoolReport {
     /// Messages acked.
     pub acked: u64,
-    /// Messages nacked: those whose handler failed or panicked.
+    /// Messages nacked: those whose handler failed or panicked, or whose outputs could not be pushed.
     pub nacked: u64,
     /// Messages rejected.
     pub rejected: u64,
@@ -461,16 +461,23 @@ impl Shared {
         }
         let report = &mut state.report;
         let counter = match &outcome {
-            Ok(Outcome::Ack) => &mut report.acked,
+            Ok(Outcome::Ack | Outcome::AckWith(_)) => &mut report.acked,
             Ok(Outcome::Reject(_)) => &mut report.rejected,
             Ok(Outcome::Release) => &mut report.released,
             Ok(Outcome::Nack(_) | Outcome::NackAfter(..)) | Err(_) => &mut report.nacked,
         };
         *counter += 1;
         drop(state);
+        let with_outputs = matches!(outcome, Ok(Outcome::AckWith(_)));
         let settled = delivery.settle(&outcome.unwrap_or_else(Outcome::Nack));
         match settled {
             Ok(()) | Err(Error::Closed | Error::LeaseLost { .. }) => {}
+            // Nothing was stored: the delivery ended in a nack.
+            Err(error) if with_outputs && error.stored_nothing() => {
+                let report = &mut self.lock().report;
+                report.acked -= 1;
+                report.nacked += 1;
+            }
             Err(error) => {
                 self.lock().report.error.get_or_insert(error);
             }

@@ -623,7 +623,7 @@ def snapshot(head, data):
         out += sector[:508]
     if len(out) < size:
         raise Bad("damaged", "snapshot cut short")
-    cursors = [Cursor(body) for body in known_sections(out[:size], 4, 6)]
+    cursors = [Cursor(body) for body in known_sections(out[:size], 4, 7)]
     first, second, third, fourth = cursors[:4]
     tagged = dict(sections(out[:size]))
     reading = {key: first.take(8) for key in ("floor", "head", "passed")}
@@ -651,6 +651,15 @@ def snapshot(head, data):
         }
         for at in range(0, len(rows), 16)
     ]
+    kinds = None
+    if 7 in tagged:
+        fifth = Cursor(tagged[7])
+        kinds = fifth.items(9, fifth.text)
+        fifth.end()
+        sizes = [len(kind.encode()) for kind in kinds]
+        texts = [kind.encode() for kind in kinds]
+        if not kinds or min(sizes) < 1 or max(sizes) > 255 or any(one >= other for one, other in zip(texts, texts[1:])):
+            raise Bad("damaged", "the kinds are none")
     for cursor in cursors[:4]:
         cursor.end()
     floor, top = reading["floor"], reading["head"]
@@ -677,7 +686,7 @@ def snapshot(head, data):
     )
     if not sound:
         raise Bad("damaged", "a snapshot contradicts itself")
-    return reading, done, exceptions, policy, paused, waiting
+    return reading, done, exceptions, policy, paused, waiting, kinds
 
 
 KINDS = "lent extended released done nacked dead revived discarded purged seek paused policy"
@@ -744,7 +753,7 @@ def group(root, queue, row):
             say("half", which=which, bad=str(bad))
     if not halves:
         raise Bad("damaged", "no half is good")
-    head, (reading, done, exceptions, policy, paused, waiting), data = max(halves, key=lambda half: half[0]["generation"])
+    head, (reading, done, exceptions, policy, paused, waiting, kinds), data = max(halves, key=lambda half: half[0]["generation"])
     generation = head["generation"]
     marks = [other["superseded"] or 0 for other, _, _ in halves]
     if generation < row["generation"] or any(mark > generation for mark in marks):
@@ -762,6 +771,8 @@ def group(root, queue, row):
     say("policy", **policy)
     if paused is not None:
         say("paused", until=paused)
+    if kinds is not None:
+        say("kinds", kinds=kinds)
     entries(head, data, row["mark"] if generation == row["generation"] else 0)
 
 

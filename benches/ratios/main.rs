@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first failure")]
 
+mod chain;
 mod delayed;
 mod drain;
 mod opening;
@@ -94,6 +95,7 @@ fn main() {
     drain::run(&plan);
     opening::run(&plan);
     delayed::run(&plan);
+    chain::run(&plan);
     drop(folder);
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backlog::{Durability, GroupOptions, Retry, Start};
+use backlog::{Durability, GroupOptions, GroupStats, Retry, Start};
 
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
 use super::target::Target;
@@ -84,6 +84,12 @@ struct Policy {
     /// opening on
     #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
     synced_acks: Option<bool>,
+    /// Take only messages of this kind; may repeat. Others count as done
+    #[arg(long = "kind", value_name = "KIND")]
+    kinds: Vec<String>,
+    /// Take messages of every kind
+    #[arg(long, conflicts_with = "kinds")]
+    any_kind: bool,
 }
 
 impl Policy {
@@ -99,6 +105,9 @@ impl Policy {
         }
         if let Some(lease) = self.lease {
             options = options.lease(lease);
+        }
+        if self.any_kind || !self.kinds.is_empty() {
+            options = options.kinds(self.kinds.iter().cloned());
         }
         match self.synced_acks {
             Some(true) => options.ack_durability(Durability::Synced),
@@ -143,7 +152,11 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn list(args: &Ls) -> Outcome {
     let seen = backlog::inspect(&args.dir)?;
-    let lines: String = seen.groups.iter().map(|group| format!("{}\n", group.name)).collect();
+    let line = |group: &GroupStats| match &group.kinds[..] {
+        [] => format!("{}\n", group.name),
+        kinds => format!("{}  takes {}\n", group.name, kinds.join(", ")),
+    };
+    let lines: String = seen.groups.iter().map(line).collect();
     exit::print(&lines)?;
     for (_, error) in &seen.refused {
         exit::say(&error.to_string());

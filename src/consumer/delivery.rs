@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::Source;
 use super::content::Content;
 use super::outcome::Outcome;
 use super::receipt::Receipt;
@@ -13,16 +14,18 @@ use crate::error::{Error, Result};
 use crate::format::entry::HELD;
 use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
+use crate::message::{self, Message};
+use crate::offset::Offsets;
 
-/// A message on loan. Settle it with [`ack`](Delivery::ack), [`nack`](Delivery::nack),
-/// [`reject`](Delivery::reject) or [`release`](Delivery::release).
+/// A message on loan. Settle it with [`ack`](Delivery::ack),
+/// [`ack_with`](Delivery::ack_with), [`nack`](Delivery::nack), [`reject`](Delivery::reject) or [`release`](Delivery::release).
 ///
 /// It is owned and `Send`, and outlives its consumer: many can be in flight, across threads. Dropped
 /// without being settled it is a nack: it comes again by the group's retry policy. When the process
 /// dies, it comes again at the next opening, and counts as a loss.
 #[must_use = "dropping a delivery unsettled is a nack: the message comes again; call ack, nack, reject or release"]
 pub struct Delivery {
-    group: Arc<Live>,
+    source: Arc<Source>,
     content: Content,
     loan: Settle,
     attempt: u32,
@@ -37,9 +40,9 @@ pub(crate) fn millis(lease: Duration) -> u32 {
 }
 
 impl Delivery {
-    pub(crate) fn new(group: Arc<Live>, content: Content, loan: Settle, attempt: u32, lease: u32) -> Self {
+    pub(super) fn new(source: Arc<Source>, content: Content, loan: Settle, attempt: u32, lease: u32) -> Self {
         let lease = (lease != HELD).then_some(lease);
-        Self { group, content, loan, attempt, lease, settled: false }
+        Self { source, content, loan, attempt, lease, settled: false }
     }
 
     /// Copies the payload out, to be kept after the delivery is settled. Also for a small payload
@@ -58,7 +61,7 @@ impl Delivery {
     /// Returns the name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
-        &self.group.name
+        &self.source.group.name
     }
 
     /// Marks the message as done.
@@ -68,7 +71,69 @@ impl Delivery {
     /// [`Error::Poisoned`]: the message may come again.
     pub fn ack(mut self) -> Result<()> {
         self.settled = true;
-        self.group.ack(self.loan)
+        self.source.group.ack(self.loan)
+    }
+
+    /// Marks the message as done and pushes what came of it, whole or not at all: after any crash either
+    /// all of the outputs are there and the message is done, or none of them is and it comes again. So a
+    /// step of a pipeline hands its work on exactly once.
+    ///
+    /// It is one batch, and no slower than its push: acked as durably as the outputs are pushed, which is
+    /// how the queue handle pushes that the consumer comes from, whatever the group's acks are. Acked
+    /// buffered, a message and its outputs are lost and found together. Without outputs this is
+    /// [`ack`](Delivery::ack).
+    ///
+    /// Returns the offsets of the outputs.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::Message;
+    ///
+    /// queue.push(Message::new("cat.jpg").kind("thumbnail/1"))?;
+    ///
+    /// let job = queue.consumer()?.recv()?;
+    /// let mail = Message::new("cat.jpg is ready").kind("email/1");
+    /// job.ack_with([mail])?;
+    /// # assert_eq!(queue.consumer()?.recv()?.payload(), b"cat.jpg is ready");
+    /// # queue.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] if the loan was over already. [`Error::Full`], [`Error::Io`],
+    /// [`Error::TooLarge`], [`Error::Invalid`], [`Error::Exhausted`]: nothing was stored, and the delivery
+    /// ends as one that is dropped does: in a nack, with the error as its reason.
+    /// [`Error::Closed`], [`Error::NoSuchGroup`]: nothing was stored. [`Error::Poisoned`] and
+    /// [`Error::InDoubt`]: message and outputs may be stored or not, and nobody gets the message before
+    /// the next opening, which knows.
+    pub fn ack_with<'a, M>(self, outputs: impl IntoIterator<Item = M>) -> Result<Offsets>
+    where
+        M: Into<Message<'a>>,
+    {
+        let outputs: Vec<Message<'a>> = outputs.into_iter().map(Into::into).collect();
+        self.ack_with_all(&outputs)
+    }
+
+    fn ack_with_all(mut self, outputs: &[Message<'_>]) -> Result<Offsets> {
+        if outputs.is_empty() {
+            return self.ack().map(|()| Offsets::new(0, 0));
+        }
+        let Source { engine, group, durability } = &*self.source;
+        let loan = [(group.clone(), self.loan)];
+        let acked = message::with_records(
+            outputs,
+            || engine.clock.wall(),
+            |records| engine.ack_with(&loan, records, *durability),
+        );
+        if let Err(error) = &acked {
+            let reason = error.to_string();
+            // Refused where the loan is over, or nobody knows: then it is settled as far as it can be.
+            let _ = group.end(self.loan, End::Nack { reason: Some(&reason), after: None }, false);
+        }
+        self.settled = true;
+        acked
     }
 
     /// Counts a failure: the message comes again later, by the group's retry policy, or goes to the
@@ -111,9 +176,12 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn settle(self, outcome: &Outcome) -> Result<()> {
-        match outcome.end() {
-            None => self.ack(),
-            Some(end) => self.end(end),
+        match outcome {
+            Outcome::AckWith(outputs) => self.ack_with_all(outputs).map(drop),
+            outcome => match outcome.end() {
+                None => self.ack(),
+                Some(end) => self.end(end),
+            },
         }
     }
 
@@ -122,7 +190,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`]: a loan that has run out cannot be extended.
     pub fn extend(&self, lease: Duration) -> Result<()> {
-        self.group.extend(self.loan, millis(lease))
+        self.source.group.extend(self.loan, millis(lease))
     }
 
     /// Calls `work`, and extends the loan by its time limit again and again until that returns. A loan
@@ -133,7 +201,7 @@ impl Delivery {
     pub fn extend_while<R>(&self, work: impl FnOnce() -> R) -> R {
         match self.lease {
             None => work(),
-            Some(lease) => self.group.extend_while(self.loan, lease, work),
+            Some(lease) => self.source.group.extend_while(self.loan, lease, work),
         }
     }
 
@@ -148,8 +216,8 @@ impl Delivery {
     pub fn receipt(&self) -> Receipt {
         Receipt {
             queue: self.queue(),
-            group: self.group.name.clone(),
-            incarnation: self.group.incarnation,
+            group: self.source.group.name.clone(),
+            incarnation: self.source.group.incarnation,
             offset: self.loan.offset,
             delivery: self.loan.delivery,
         }
@@ -166,7 +234,7 @@ impl Delivery {
 
     fn end(mut self, end: End<'_>) -> Result<()> {
         self.settled = true;
-        self.group.end(self.loan, end, true)
+        self.source.group.end(self.loan, end, true)
     }
 
     pub(crate) fn loan(&self) -> Settle {
@@ -174,7 +242,7 @@ impl Delivery {
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.group
+        &self.source.group
     }
 
     /// Says that the loan was settled by other means.
@@ -199,14 +267,14 @@ impl Drop for Delivery {
         let reason = thread::panicking().then_some("its holder panicked");
         // Nobody is there to hear of a failure, and nothing is lost by one: a loan that is not
         // settled comes again at the next opening.
-        let _ = self.group.end(self.loan, End::Nack { reason, after: None }, false);
+        let _ = self.source.group.end(self.loan, End::Nack { reason, after: None }, false);
     }
 }
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
-            .field("group", &self.group.name)
+            .field("group", &self.source.group.name)
             .field("offset", &self.loan.offset)
             .field("attempt", &self.attempt)
             .field("bytes", &self.payload().len())

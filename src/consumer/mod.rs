@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::group::live::Live;
 use crate::group::receive::{Ask, Loan};
 use crate::group::settle::{End, Settle};
+use crate::options::Durability;
 
 mod content;
 mod delivery;
@@ -28,21 +29,33 @@ pub use receipt::Receipt;
 /// may use one consumer, or each a clone of its own.
 #[derive(Clone, Debug)]
 pub struct Consumer {
+    /// Keeps the queue open.
     handle: Arc<Handle>,
-    group: Arc<Live>,
+    source: Arc<Source>,
     /// Milliseconds, if not as the group's policy says.
     lease: Option<u32>,
 }
 
+/// Where deliveries come from, and where what comes of them goes. It keeps no queue open: a delivery
+/// that lives on is not to.
+#[derive(Debug)]
+struct Source {
+    engine: Arc<Engine>,
+    group: Arc<Live>,
+    /// How safe outputs are, and the acks with them.
+    durability: Durability,
+}
+
 impl Consumer {
-    pub(crate) fn new(handle: Arc<Handle>, group: Arc<Live>) -> Self {
-        Self { handle, group, lease: None }
+    pub(crate) fn new(handle: Arc<Handle>, group: Arc<Live>, durability: Durability) -> Self {
+        let engine = handle.engine().clone();
+        Self { handle, source: Arc::new(Source { engine, group, durability }), lease: None }
     }
 
     /// Returns the name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
-        &self.group.name
+        &self.source.group.name
     }
 
     /// Returns a consumer whose loans end after so long, whether or not the process lives: then the
@@ -110,13 +123,13 @@ impl Consumer {
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.group
+        &self.source.group
     }
 
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Delivery>> {
         let ask = &Ask { lease: self.lease, ..*ask };
         loop {
-            let loans = self.group.receive(ask)?;
+            let loans = self.source.group.receive(ask)?;
             let none = loans.is_empty();
             let mut deliveries = Vec::with_capacity(loans.len());
             let mut failed = Ok(());
@@ -143,13 +156,13 @@ impl Consumer {
         let good = message.check(&self.engine().log).inspect_err(|_| {
             // Nobody holds it, and it may be good: the next try reads it anew. Should even this fail,
             // the group is stopped, and the next opening returns the loan.
-            let _ = self.group.end(settle, End::Release, false);
+            let _ = self.source.group.end(settle, End::Release, false);
         })?;
         let content = if good { Content::new(self.engine().queue, message) } else { Err(message) };
         match content {
-            Ok(content) => Ok(Some(Delivery::new(self.group.clone(), content, settle, attempt, lease))),
+            Ok(content) => Ok(Some(Delivery::new(self.source.clone(), content, settle, attempt, lease))),
             Err(message) => {
-                self.group.bury(settle, message.damaged(&self.engine().log))?;
+                self.source.group.bury(settle, message.damaged(&self.engine().log))?;
                 Ok(None)
             }
         }

@@ -41,7 +41,7 @@ impl Engine {
         for group in self.all_groups() {
             // An ack may be told to nobody before its message is durable: the log came first.
             groups = groups.and(group.stop(&Error::Closed));
-            marks.insert(group.name.clone(), group.durable());
+            marks.insert(group.name.clone(), self.told_at_close(&group));
         }
         self.spare.discard(&*self.storage);
         let writer = self.commit.retire(|_| false);

@@ -54,13 +54,20 @@ impl First {
 }
 
 impl Engine {
-    /// Hands a batch over of which some message has a key.
+    /// Hands a batch over of which some message has a key. One that is `whole` says more than its messages: it
+    /// is not stored in part, and shares nobody's answer.
     ///
     /// # Errors
     /// [`Error::Duplicate`] for a batch of several one of whose keys is taken; when the side files must
     /// be read and the disk refuses; what stopped the queue.
-    pub(super) fn hand_over(&self, batch: Encoded, rows: Box<[Row]>, synced: bool) -> Result<Handed> {
-        let several = batch.messages() > 1;
+    pub(super) fn hand_over(
+        &self,
+        batch: Encoded,
+        rows: Box<[Row]>,
+        synced: bool,
+        whole: bool,
+    ) -> Result<Handed> {
+        let several = whole || batch.messages() > 1;
         if let Some(row) = keys::twice(&rows) {
             return Err(duplicate(&rows[row], None));
         }
@@ -110,6 +117,13 @@ impl Engine {
                 Err(error) => self.check_open().map_err(|_| error)?,
             }
         }
+    }
+
+    /// Leads or follows until a push is answered.
+    pub(super) fn answer_of(&self, handed: &Handed) -> Result<Offsets> {
+        let guard = self.commit.lock();
+        let (_, answer) = self.commit.until(guard, handed.group, &*self.clock, None, |_| handed.answer());
+        answer.unwrap_or(Err(Error::Timeout))
     }
 
     /// Waits for its turn behind the message that has the key: then that one is answered, and durable if

@@ -59,9 +59,10 @@ impl Engine {
         #[cfg(feature = "schedules")]
         let synced = synced.and(self.push_ticks());
         self.log.write_side_files();
+        let told = self.tell_settles();
         let freed = self.free_done();
         let more = filled?;
-        synced?;
+        synced.and(told)?;
         freed?;
         Ok(Some(if more { Duration::ZERO } else { IDLE }))
     }
@@ -105,6 +106,8 @@ impl Engine {
             }
         }
         for group in self.all_groups() {
+            // Should it fail, whoever acks next is told; the log has the acks.
+            let _ = group.record_settled();
             if group.is_idle_for(IDLE) {
                 group.sync_lazily()?;
             }

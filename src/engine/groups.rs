@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
 use crate::format::snapshot::{Policy, Reading, Snapshot};
+use crate::group::kinds;
 use crate::group::live::Live;
 use crate::group::state::{Now, State};
 use crate::log::reader::{Cursor, Step};
@@ -27,9 +28,11 @@ pub(crate) enum From {
 }
 
 /// What a new group is like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewGroup {
     pub(crate) policy: Policy,
+    /// None: all.
+    pub(crate) kinds: Vec<String>,
     pub(crate) from: From,
 }
 
@@ -79,8 +82,10 @@ impl Engine {
         let random = self.storage.random();
         let incarnation =
             random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
-        let reading = self.start_at(new.from)?;
-        let snapshot = Snapshot { reading, policy: new.policy, ..Snapshot::default() };
+        // Whatever the log acks by now is of other groups.
+        let reading = Reading { settled: self.log.next(), ..self.start_at(new.from)? };
+        let kinds = kinds::in_order(&new.kinds)?;
+        let snapshot = Snapshot { reading, policy: new.policy, kinds, ..Snapshot::default() };
         let wall = self.clock.wall();
         offsets::create(&self.storage, self.queue, name, incarnation, wall, &snapshot)?;
         let row = GroupRow {

@@ -6,10 +6,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::open::leftovers;
+use super::settles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
+use crate::group::settling::settled_in;
 use crate::group::state::{Counts, Now, State};
 use crate::inspect::{self, Finding, FindingKind, LOOKS, PAUSES, Progress};
 use crate::manifest::{self, Found};
@@ -32,12 +34,13 @@ pub(crate) struct Seen {
 }
 
 /// A group as its files tell it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupSeen {
     pub(crate) counts: Counts,
     /// Milliseconds since 1970.
     pub(crate) next_due: Option<u64>,
     pub(crate) paused: bool,
+    pub(crate) kinds: Vec<String>,
 }
 
 /// Looks at a queue and changes nothing, whoever else has it open.
@@ -46,11 +49,25 @@ pub(crate) struct GroupSeen {
 /// When there is no queue, or its manifest or active segment cannot be read.
 pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen> {
     let now = Now { mono: clock.now(), wall: clock.wall() };
-    let groups = look_at_groups(storage, clock)?
-        .into_iter()
-        .map(|(name, looked)| (name, looked.map(|looked| seen(&looked, now))))
-        .collect();
+    let looked = look_at_groups(storage, clock)?;
     let (found, verdict) = inspect::tail(storage, clock)?;
+    let row = |name: &str| found.slot.groups.iter().find(|row| row.name == name);
+    let known = looked.iter().filter_map(|(name, looked)| {
+        let looked = looked.as_ref().ok()?;
+        Some((row(name)?, settled_in(&looked.snapshot, &looked.entries)))
+    });
+    let (settled, _) = settles::find(storage, &found.slot, &verdict, &known.collect::<Vec<_>>())?;
+    let seen = |name: &str, looked: &Looked| {
+        let mut state = State::recover(&looked.snapshot, &looked.entries, now);
+        // What only the log tells yet.
+        row(name).into_iter().for_each(|row| settles::apply(&mut state, row.incarnation, &settled, now));
+        seen(state, now)
+    };
+    let groups = looked.into_iter().map(|(name, looked)| {
+        let seen = looked.map(|looked| seen(&name, &looked));
+        (name, seen)
+    });
+    let groups = groups.collect();
     Ok(Seen {
         queue: found.queue,
         created: found.created,
@@ -150,8 +167,7 @@ fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn seen(looked: &Looked, now: Now) -> GroupSeen {
-    let mut state = State::recover(&looked.snapshot, &looked.entries, now);
+fn seen(mut state: State, now: Now) -> GroupSeen {
     state.ripen(now);
     let millis =
         |due: std::time::Duration| u64::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(0);
@@ -159,6 +175,7 @@ fn seen(looked: &Looked, now: Now) -> GroupSeen {
         counts: state.stats(),
         next_due: state.next_timer(now).map(|due| now.wall.saturating_add(millis(due))),
         paused: state.paused(now).is_some(),
+        kinds: state.kinds().to_vec(),
     }
 }
 

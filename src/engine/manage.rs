@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::{Engine, From, lock};
 use crate::error::{Error, Result};
+use crate::format::batch::Record;
 use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
+use crate::offset::Offsets;
+use crate::options::Durability;
 
 /// Which loan, as a receipt says.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,7 @@ impl Engine {
     pub(crate) fn seek(&self, group: &Live, to: From) -> Result<u64> {
         self.check_open()?;
         let _changing = lock(&self.changing_groups);
+        let _quiet = self.quiet(group)?;
         let reading = self.start_at(to)?;
         group.seek(reading.floor, reading.passed)?;
         Ok(reading.floor)
@@ -37,6 +41,7 @@ impl Engine {
     pub(crate) fn purge(&self, group: &Live) -> Result<u64> {
         self.check_open()?;
         let _changing = lock(&self.changing_groups);
+        let _quiet = self.quiet(group)?;
         let end = self.log.next();
         group.purge(end, self.messages_before(end)?)
     }
@@ -60,7 +65,7 @@ impl Engine {
         let mut discarded = 0;
         let mut outcome = Ok(());
         for group in self.all_groups() {
-            match group.discard(&[offset]) {
+            match self.discard_in(&group, &[offset]) {
                 Ok(count) => discarded += count,
                 // Removed meanwhile.
                 Err(Error::NoSuchGroup { .. }) => {}
@@ -68,6 +73,40 @@ impl Engine {
             }
         }
         outcome.map(|()| discarded)
+    }
+
+    /// Makes messages done in a group, wherever they are; returns how many were not.
+    ///
+    /// # Errors
+    /// As [`Engine::seek`].
+    pub(crate) fn discard_in(&self, group: &Live, offsets: &[u64]) -> Result<u64> {
+        self.check_open()?;
+        let _quiet = self.quiet(group)?;
+        group.discard(offsets)
+    }
+
+    /// Gives every loan of a group back, uncounted; returns how many there were.
+    ///
+    /// # Errors
+    /// As [`Engine::seek`].
+    pub(crate) fn release_all(&self, group: &Live) -> Result<u64> {
+        self.log.check_process()?;
+        let _quiet = self.quiet(group)?;
+        group.release_all()
+    }
+
+    /// Acks a loan and stores records as one batch.
+    ///
+    /// # Errors
+    /// As [`Engine::settle`] and [`Engine::ack_with`].
+    pub(crate) fn settle_with(
+        &self,
+        claim: &Claim<'_>,
+        records: &[Record<'_>],
+        durability: Durability,
+    ) -> Result<Offsets> {
+        let claimed = self.claimed(claim)?;
+        self.ack_with(&[claimed], records, durability)
     }
 
     /// Ends a loan: in an ack, if nothing else is said.

@@ -30,6 +30,7 @@ mod push;
 pub(crate) mod recovery;
 #[cfg(feature = "schedules")]
 pub(crate) mod schedules;
+mod settles;
 mod space;
 
 pub(crate) use duties::Committer;

@@ -10,17 +10,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::recovery::{Damage, Lost, Recovery};
-use super::{Engine, Groups, Mutex, OnceLock, birth, duties};
+use super::{Engine, Groups, Mutex, OnceLock, birth, duties, settles};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, LogMark, SegmentRow};
+use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow};
 use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
-use crate::group::live::{Live, draw_holder};
+use crate::group::holder::draw_holder;
+use crate::group::live::Live;
 use crate::group::state::{Now, State};
 use crate::log::evidence::Evidence;
 use crate::log::keys::Keys;
 use crate::log::recovery::{self, Start, Verdict};
+use crate::log::settles::Settled;
 use crate::log::spare::Spare;
 use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
 use crate::log::{Active, Checked, End, Log, Segment};
@@ -55,12 +57,13 @@ impl Engine {
         let leftovers = leftovers(&storage, &found)?;
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
         let surveyed = survey_groups(&storage, &found)?;
+        let settled = settles::at_opening(&storage, &found, &verdict, &surveyed, &mut report)?;
         // Nothing refuses any more, and nothing was changed. From here on things are acted on.
         manifest.make_good(&found)?;
         let log = Arc::new(opened);
         let manifest = Arc::new(manifest);
         let holder = draw_holder(&*storage)?;
-        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, holder, &mut report)?;
+        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, &settled, holder, &mut report)?;
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
@@ -381,12 +384,14 @@ fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(Group
     found.slot.groups.iter().map(survey).collect()
 }
 
+#[expect(clippy::too_many_arguments, reason = "an opening brings together what it found")]
 fn load_groups(
     log: &Arc<Log>,
     clock: &Arc<dyn Clock>,
     settings: &Settings,
     surveyed: Vec<(GroupRow, Result<Surveyed>)>,
     verdict: &Verdict,
+    settled: &[Settled],
     holder: u32,
     report: &mut Recovery,
 ) -> Result<Groups> {
@@ -404,6 +409,11 @@ fn load_groups(
         report.mended |= loaded.wounded;
         let now = Now { mono: clock.now(), wall: clock.wall() };
         let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
+        settles::apply(&mut state, row.incarnation, settled, now);
+        if row.settles_from == NO_SETTLES {
+            // All that are in the log are in its file.
+            state.set_settled(verdict.next);
+        }
         settle_the_past(&mut state, &row, verdict, now, report);
         let live = open_group(log, clock, settings, &row, state, (loaded.halves, loaded.end), holder)?;
         groups.open.insert(row.name, live);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::dedup::Handed;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
-use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record};
+use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record, Settle};
 use crate::format::index::{INDEXED, Row};
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::Offsets;
@@ -37,10 +37,8 @@ impl Engine {
         self.save_losses()?;
         let rows = self.rows(records);
         if rows.iter().any(|row| row.dedup != 0) {
-            let handed = self.hand_over(batch, rows, durability == Durability::Synced)?;
-            let guard = self.commit.lock();
-            let (_, answer) = self.commit.until(guard, handed.group, &*self.clock, None, |_| handed.answer());
-            return answer.unwrap_or(Err(Error::Timeout));
+            let handed = self.hand_over(batch, rows, durability == Durability::Synced, false)?;
+            return self.answer_of(&handed);
         }
         self.ask(Wish::Push { batch, rows, synced: durability == Durability::Synced })
     }
@@ -60,7 +58,7 @@ impl Engine {
         let rows = self.rows(records);
         let synced = durability == Durability::Synced;
         let handed = if rows.iter().any(|row| row.dedup != 0) {
-            self.hand_over(batch, rows, synced)?
+            self.hand_over(batch, rows, synced, false)?
         } else {
             let slot = Arc::new(Slot::default());
             let mut guard = self.commit.lock();
@@ -81,7 +79,7 @@ impl Engine {
     /// Before the first push of an opening that found messages lost: has their groups say so in
     /// their files. Once the log has gone on behind them, a later opening would take their offsets
     /// for damage.
-    fn save_losses(&self) -> Result<()> {
+    pub(super) fn save_losses(&self) -> Result<()> {
         if self.losses_saved.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -109,12 +107,17 @@ impl Engine {
         self.sync_groups()
     }
 
-    fn sync_groups(&self) -> Result<()> {
+    pub(super) fn sync_groups(&self) -> Result<()> {
         self.all_groups().iter().try_for_each(|group| group.sync_lazily())
     }
 
     /// Adds a wish, and leads or follows until it is answered.
     pub(super) fn ask(&self, wish: Wish) -> Result<Offsets> {
+        self.try_ask(wish)?
+    }
+
+    /// Does the same. The outer error is of a wish that was never handed over, so it has no effect.
+    pub(super) fn try_ask(&self, wish: Wish) -> Result<Result<Offsets>> {
         let slot = Arc::new(Slot::default());
         let mut guard = self.commit.lock();
         if let Some(error) = &guard.stopped {
@@ -123,11 +126,11 @@ impl Engine {
         guard.jobs.push(Job { wish, slot: slot.clone() });
         let group = guard.group();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| slot.answer());
-        answer.unwrap_or(Err(Error::Timeout))
+        Ok(answer.unwrap_or(Err(Error::Timeout)))
     }
 
     /// Makes the rows of records that have one, in the caller's thread.
-    fn rows(&self, records: &[Record<'_>]) -> Box<[Row]> {
+    pub(super) fn rows(&self, records: &[Record<'_>]) -> Box<[Row]> {
         let row = |(record, offset): (&Record<'_>, u64)| {
             let row = if record.tags & INDEXED == 0 { None } else { Row::of(self.queue, record.attributes) };
             row.map(|row| Row { offset, ..row })
@@ -143,8 +146,13 @@ impl Engine {
     }
 
     fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+        self.encode_settling(&[], records)
+    }
+
+    /// Encodes records behind the acks of loans.
+    pub(super) fn encode_settling(&self, settles: &[Settle], records: &[Record<'_>]) -> Result<Encoded> {
         records.iter().try_for_each(|record| self.check_length(record))?;
-        Encoded::new(records).ok_or_else(|| {
+        Encoded::with_settles(settles, records).ok_or_else(|| {
             if records.len() > MAX_RECORDS {
                 let (length, limit) = (records.len() as u64, MAX_RECORDS as u64);
                 return Error::TooLarge { what: "a batch with a count", length, limit };

@@ -218,7 +218,7 @@ pub(crate) struct Encoded {
     body_checksum: u32,
     records: u32,
     flags: u8,
-    /// Bit `t`: some record has an attribute with tag `t`.
+    /// Bit `t`: some record has an attribute with tag `t`; bit 0: the batch settles.
     pub(crate) tags: u64,
 }
 
@@ -235,6 +235,7 @@ pub(crate) struct Stamp {
 impl Encoded {
     /// Encodes records and their checksums; `None` if they are more than a batch can have. At
     /// least one record is given.
+    #[cfg(test)]
     pub(crate) fn new(records: &[Record<'_>]) -> Option<Self> {
         Self::with_settles(&[], records)
     }
@@ -272,7 +273,7 @@ impl Encoded {
             body_checksum,
             records: known(count),
             flags: if attributes { ATTRIBUTES } else { 0 } | if settles.is_empty() { 0 } else { SETTLES },
-            tags: records.iter().fold(0, |tags, record| tags | record.tags),
+            tags: records.iter().fold(settles_bit(!settles.is_empty()), |tags, record| tags | record.tags),
         })
     }
 
@@ -333,6 +334,11 @@ impl Filler {
     }
 }
 
+/// Returns what a batch adds to a union of tags if it settles: bit 0, for no tag is 0.
+pub(crate) const fn settles_bit(settles: bool) -> u64 {
+    settles as u64
+}
+
 /// Narrows a length within a body, or a count of records: both were checked.
 fn known(length: usize) -> u32 {
     u32::try_from(length).expect("a body stays below 1 GiB")
@@ -358,13 +364,6 @@ fn put_settles(settles: &[Settle], out: &mut Vec<u8>) {
 }
 
 /// Cuts a good record that settles into its loans; `None` if it cannot be one.
-#[cfg_attr(
-    not(any(test, feature = "testing")),
-    expect(
-        dead_code,
-        reason = "acks that travel in a batch (issue 5) are read by it; the bytes are fixed now"
-    )
-)]
 pub(crate) fn settles(record: &[u8]) -> Option<Vec<Settle>> {
     if record.is_empty() || !record.len().is_multiple_of(SETTLE) {
         return None;

@@ -124,6 +124,14 @@ impl Entry {
         Self { kind, failures: 0, losses: 0, offset, time: 0, lease: 0, delivery: 0, more }
     }
 
+    /// Returns the offsets that the entry is about: the first, and the one behind the last.
+    pub(crate) const fn range(&self) -> (u64, u64) {
+        match self.more {
+            More::Range { end, .. } => (self.offset, end),
+            More::Nothing | More::Text(_) => (self.offset, self.offset + 1),
+        }
+    }
+
     /// Returns how many slots the entry takes.
     pub(crate) fn slots(&self) -> usize {
         1 + match &self.more {

@@ -127,7 +127,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
     };
     let (_, tags) = attributes();
     let sealed = row(1, 0, 0, ends[0], About { first: TIME + 1, last: TIME + 4, tags: tags | 2 });
-    let active = row(2, 4096, 7, 0, About { first: TIME + 1, last: TIME + 3, tags });
+    let active = row(2, 4096, 7, 0, About { first: TIME + 1, last: TIME + 3, tags: tags | 1 });
     let group = |name: &str, generation| GroupRow {
         name: name.into(),
         incarnation: INCARNATION,
@@ -216,6 +216,7 @@ fn snapshots() -> [Snapshot; 2] {
         waiting: vec![Waiting::new(17, TIME + 9000, 4136 / 8, NORMAL), Waiting::new(18, 0, 4136 / 8, 0)],
         policy,
         paused: Some(TIME + 5000),
+        kinds: vec!["e-mail/ü".into(), "email/2".into()],
         unknown: vec![(78, b"of a later version".to_vec())],
     };
     [Snapshot { policy, ..Snapshot::default() }, full]
@@ -253,7 +254,8 @@ fn entries(which: usize) -> Vec<Entry> {
         base(Kind::Discarded, 11),
         Entry { more: range(12, 2), ..base(Kind::Discarded, 10) },
         Entry { more: range(4101, 10), ..base(Kind::Purged, 0) },
-        Entry { more: range(4098, 9), ..base(Kind::Seek, 4098) },
+        // The acks of the batches up to 4098 are over.
+        Entry { more: range(4098, 9), ..base(Kind::Seek, 4097) },
         Entry { lease: 1, ..base(Kind::Paused, 0) },
         base(Kind::Policy, 0),
         Entry { losses: 1, delivery: HOLDER << 32, ..base(Kind::HolderGone, 0) },

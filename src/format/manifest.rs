@@ -15,7 +15,7 @@
 //!              it · u64 length (0: active) · u64 first and u64 last time · u64 union of attribute
 //!              tags · u32 salt · u32 flags (1: rewritten)
 //!   section 3, groups: u64 incarnation · u64 generation · u64 oldest segment with settles that are
-//!              not in its synced file · u64 durable mark in the half of that generation, 0: untold
+//!              not in its synced file, all ones: none · u64 durable mark in the half of that generation, 0: untold
 //!              · u8 length of the name, the name
 //!   section 4, schedules, only if there are any: u64 last tick (milliseconds since 1970)
 //!              · u8 length of the name, the name
@@ -41,6 +41,8 @@ const LOG_TAG: u32 = 1;
 const SEGMENTS_TAG: u32 = 2;
 const GROUPS_TAG: u32 = 3;
 const SCHEDULES_TAG: u32 = 4;
+/// In place of a segment's number: every settle that was there when this was written is in the synced file.
+pub(crate) const NO_SETTLES: u64 = u64::MAX;
 
 /// All that belongs to the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub(crate) struct About {
     /// Milliseconds since 1970 of the first batch; 0 where there is none.
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Bit `t`: some record has an attribute with tag `t`.
+    /// Bit `t`: some record has an attribute with tag `t`; bit 0: some batch settles loans.
     pub(crate) tags: u64,
 }
 
@@ -113,6 +115,7 @@ pub(crate) struct GroupRow {
     pub(crate) incarnation: u64,
     /// The newest generation whose switch was complete when this was written.
     pub(crate) generation: u64,
+    /// The oldest segment whose settles are not all in its synced file, or [`NO_SETTLES`].
     pub(crate) settles_from: u64,
     /// A position in the half of that generation, and of no other: the entries before it were known
     /// durable when this was written. 0 where nobody has told yet.

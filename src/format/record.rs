@@ -21,6 +21,8 @@ use super::Malformed;
 const HEAD: usize = 4;
 /// Bytes of the longest value.
 pub(crate) const MAX_VALUE: u32 = (1 << 24) - 1;
+/// Bytes of the longest kind.
+pub(crate) const MAX_KIND: usize = 255;
 /// Bytes of a header's longest name.
 pub(crate) const MAX_HEADER_NAME: usize = 255;
 /// Tags from here on must be known.

@@ -5,12 +5,13 @@
 //!
 //! ```text
 //!   section 1 reading · 2 done ranges · 3 exceptions · 4 policy · 5 paused (only while it is)
-//!   · 6 waiting (only if something is)
+//!   · 6 waiting (only if something is) · 7 kinds (only if the group takes some alone)
 //! ```
 
 use byteorder::{ByteOrder, LittleEndian};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::record::MAX_KIND;
 use super::{Malformed, PAGE_POSITION, section, seeded, u32_at};
 use crate::codec;
 use crate::offset::Offset;
@@ -23,6 +24,7 @@ const EXCEPTIONS_TAG: u32 = 3;
 const POLICY_TAG: u32 = 4;
 const PAUSED_TAG: u32 = 5;
 const WAITING_TAG: u32 = 6;
+const KINDS_TAG: u32 = 7;
 /// Until when a pause lasts that ends when somebody says so.
 pub(crate) const UNTIL_RESUMED: u64 = u64::MAX;
 /// How many waits a retry policy can list.
@@ -43,6 +45,8 @@ pub(crate) struct Snapshot {
     /// Nothing is lent until the wall clock shows this (milliseconds since 1970), or
     /// [`UNTIL_RESUMED`].
     pub(crate) paused: Option<u64>,
+    /// The kinds of messages that the group takes, in order; none: all.
+    pub(crate) kinds: Vec<String>,
     /// Sections of a later version, kept.
     pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
@@ -192,6 +196,9 @@ impl Snapshot {
             let rows: Vec<u8> = self.waiting.iter().flat_map(|row| row.0.to_le_bytes()).collect();
             section::put(&mut out, WAITING_TAG, &rows);
         }
+        if !self.kinds.is_empty() {
+            section::put(&mut out, KINDS_TAG, &codec::encode(&self.kinds));
+        }
         for (tag, bytes) in &self.unknown {
             section::put(&mut out, *tag, bytes);
         }
@@ -210,6 +217,7 @@ impl Snapshot {
                 POLICY_TAG => snapshot.policy = part(body)?,
                 PAUSED_TAG => snapshot.paused = Some(part(body)?),
                 WAITING_TAG => snapshot.waiting = waiting(body)?,
+                KINDS_TAG => snapshot.kinds = kinds(body)?,
                 tag => {
                     section::may_keep(tag)?;
                     snapshot.unknown.push((tag, body.to_vec()));
@@ -221,7 +229,9 @@ impl Snapshot {
             }
             seen |= 1 << tag;
         }
-        if seen & !(1 << PAUSED_TAG | 1 << WAITING_TAG) == 0b11110 && snapshot.is_consistent() {
+        if seen & !(1 << PAUSED_TAG | 1 << WAITING_TAG | 1 << KINDS_TAG) == 0b11110
+            && snapshot.is_consistent()
+        {
             Ok(snapshot)
         } else {
             Err(Malformed::Damaged("the snapshot contradicts itself".into()))
@@ -280,6 +290,13 @@ fn waiting(body: &[u8]) -> Result<Vec<Waiting>, Malformed> {
     }
     let row = |bytes: &[u8]| Waiting(bytes.iter().rev().fold(0, |row, &byte| row << 8 | u128::from(byte)));
     Ok(body.chunks_exact(16).map(row).collect())
+}
+
+fn kinds(body: &[u8]) -> Result<Vec<String>, Malformed> {
+    let kinds: Vec<String> = part(body)?;
+    let allowed = |kind: &String| !kind.is_empty() && kind.len() <= MAX_KIND;
+    let sound = !kinds.is_empty() && kinds.iter().all(allowed) && kinds.is_sorted_by(|one, next| one < next);
+    if sound { Ok(kinds) } else { Err(Malformed::Damaged("the kinds of the snapshot are none".into())) }
 }
 
 fn part<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {

@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
-use super::exceptions::{ALONE_FROM, Exception, Held, Life, count_of, holder_of};
+use super::exceptions::{ALONE_FROM, Exception, Held, Life};
+use super::holder::{count_of, holder_of};
 use super::lines::{PLAIN, rank_of};
 use super::policy::retry;
 use super::state::{Now, State};
 use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
-use crate::format::snapshot::Waiting;
+use crate::format::snapshot::{NORMAL, Waiting};
 use crate::offset::Offset;
 
 /// How many loans a holder can have: as many as 32 bits count.
@@ -104,6 +105,11 @@ impl State {
         self.exceptions.at(offset).map_or(0, |(_, one)| one.key)
     }
 
+    /// Tells whether a message may have been put aside before reading came to it.
+    pub(crate) fn is_raised(&self, offset: u64) -> bool {
+        self.exceptions.at(offset).is_some_and(|(_, one)| one.priority > NORMAL && one.key == 0)
+    }
+
     /// Puts a message aside that has a priority or an ordering key, `ahead` of the head or where reading
     /// has come to.
     pub(crate) fn aside(&self, offset: u64, special: &Special, ahead: bool) -> Entry {
@@ -146,6 +152,7 @@ impl State {
             return self.exceptions.is_low_and_due(offset);
         };
         match one.life {
+            _ if one.settling => false,
             Life::Ready => true,
             Life::Delayed { at, .. } => at.is_none_or(|at| at <= now.mono),
             Life::Lent { .. } | Life::Dead { .. } => false,
@@ -370,7 +377,7 @@ impl State {
             && let Some((start, one)) = self.exceptions.at(offset)
         {
             let Life::Lent { delivery: first, .. } = one.life else { return false };
-            return first.wrapping_add(offset - start) == delivery;
+            return !one.settling && first.wrapping_add(offset - start) == delivery;
         }
         if offset >= self.head {
             return false;
@@ -383,10 +390,10 @@ impl State {
         self.holders.iter().any(|&(id, first)| id == holder && count >= first)
     }
 
-    fn ran_out_late(&self, offset: u64, delivery: u64) -> bool {
+    pub(super) fn ran_out_late(&self, offset: u64, delivery: u64) -> bool {
         self.exceptions.at(offset).is_some_and(|(start, one)| {
             let waits = matches!(one.life, Life::Ready | Life::Delayed { .. });
-            waits && one.late != 0 && one.late.wrapping_add(offset - start) == delivery
+            waits && !one.settling && one.late != 0 && one.late.wrapping_add(offset - start) == delivery
         })
     }
 

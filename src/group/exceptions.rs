@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::holder::holder_of;
 use super::later::{Later, Wait};
 use super::lines::{Lines, Turn, rank_of};
 use super::state::Now;
@@ -44,6 +45,9 @@ pub(crate) struct Exception {
     pub(crate) priority: u8,
     /// A hash of its ordering key, or 0. Only of a single message.
     pub(crate) key: u64,
+    /// Its ack is on its way in a batch (see `settling`): it is not lent, and does not run out. Only of a
+    /// single message, and never stored.
+    pub(crate) settling: bool,
 }
 
 /// Where it is in its life.
@@ -72,7 +76,8 @@ impl Exception {
     /// Makes a row up to `end` that is ready and has no past.
     pub(crate) const fn ready(end: u64) -> Self {
         let (life, error, place, priority) = (Life::Ready, None, None, NORMAL);
-        Self { end, life, failures: 0, losses: 0, late: 0, error, place, priority, key: 0 }
+        let (failures, losses, late, key, settling) = (0, 0, 0, 0, false);
+        Self { end, life, failures, losses, late, error, place, priority, key, settling }
     }
 
     /// Cuts what lies from `at` on off a row that begins at `start`.
@@ -92,11 +97,11 @@ impl Exception {
     /// Tells whether it has a turn only after those of its key before it, and whether it is out.
     fn in_line(&self) -> Option<bool> {
         let alive = self.key != 0 && !matches!(self.life, Life::Dead { .. });
-        alive.then_some(matches!(self.life, Life::Lent { .. }))
+        alive.then_some(self.settling || matches!(self.life, Life::Lent { .. }))
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.life, Life::Ready | Life::Delayed { at: None, .. })
+        !self.settling && matches!(self.life, Life::Ready | Life::Delayed { at: None, .. })
     }
 
     fn text_len(&self) -> u64 {
@@ -407,6 +412,7 @@ impl Exceptions {
         self.tally.text += exception.text_len();
         self.tally.late += if exception.late == 0 { 0 } else { count };
         match exception.life {
+            _ if exception.settling => self.tally.lent += count,
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready += count;
                 if in_line.is_none() {
@@ -441,6 +447,7 @@ impl Exceptions {
         self.tally.text -= exception.text_len();
         self.tally.late -= if exception.late == 0 { 0 } else { count };
         match exception.life {
+            _ if exception.settling => self.tally.lent -= count,
             Life::Ready | Life::Delayed { at: None, .. } => {
                 self.tally.ready -= count;
                 self.ready_of(exception.losses).remove(&(rank_of(exception.priority), start));
@@ -472,15 +479,4 @@ impl Exceptions {
     fn ready_of(&mut self, losses: u8) -> &mut BTreeSet<Turn> {
         if losses < ALONE_FROM { &mut self.ready } else { &mut self.ready_alone }
     }
-}
-
-/// Returns the holder that a delivery number names.
-pub(crate) const fn holder_of(delivery: u64) -> u32 {
-    (delivery >> 32) as u32
-}
-
-/// Returns how many loans of its holder came before.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-pub(crate) const fn count_of(delivery: u64) -> u32 {
-    delivery as u32
 }

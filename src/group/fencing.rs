@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::decide::Next;
-use super::exceptions::holder_of;
+use super::holder::holder_of;
 use super::state::State;
 use super::tests::{START, after, again, apply_all, lend, new};
 use crate::error::Error;
@@ -35,13 +35,13 @@ fn endings() -> Vec<(&'static str, Ending)> {
             apply_all(state, entries, after(10));
         }),
         ("sought", |state, _| {
-            let entry = state.seek(0, 0, START);
+            let entry = state.seek(0, 0, 0, START);
             state.apply(&entry, START);
         }),
         ("acked, sought", |state, number| {
             let entry = state.ack(0, number).unwrap();
             state.apply(&entry, START);
-            let entry = state.seek(0, 0, START);
+            let entry = state.seek(0, 0, 0, START);
             state.apply(&entry, START);
         }),
         ("lost in a crash", |state, number| {
@@ -165,7 +165,7 @@ fn a_seek_with_a_used_up_count_loses_all_loans() {
     let mut state = new();
     let full = Entry { delivery: (7 << 32) | 0xffff_ffff, lease: HELD, ..Entry::new(Kind::Lent, 0) };
     state.apply(&full, START);
-    state.apply(&state.seek(0, 0, START), START);
+    state.apply(&state.seek(0, 0, 0, START), START);
     assert_eq!(state.next_delivery(), None);
 
     state.begin_holder(8);

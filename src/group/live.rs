@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ahead::Ahead;
+use super::holder::draw_holder;
 use super::state::{Counts, Now, State};
 use super::writer::Writer;
 use crate::clock::Clock;
@@ -22,7 +23,6 @@ use crate::format::{PAGE_POSITION, round_up};
 use crate::log::Log;
 use crate::log::reader::{Cursor, Message, Step};
 use crate::offsets::{Halves, Track};
-use crate::storage::Storage;
 use crate::wake::Wake;
 
 /// Bytes of entries kept free for each loan: so that it can always be settled, alone or in a range,
@@ -94,6 +94,10 @@ pub(crate) struct Shared {
     /// A position in the half of that generation: a sync that has returned made all before it
     /// durable.
     pub(super) durable: u64,
+    /// Offsets below it that batches ack are known as acked on stable storage.
+    pub(super) settled: u64,
+    /// Who wants no ack to be on its way in a batch.
+    pub(super) hushed: u32,
     /// Threads that wait in `receive`, and those that wait for the group to have no loans.
     pub(super) sleepers: u32,
     pub(super) watchers: u32,
@@ -153,8 +157,9 @@ impl Live {
         mappings: bool,
     ) -> Arc<Self> {
         let (generation, least_bytes) = (halves.generation(), halves.least_bytes());
+        let settled = state.settled();
         let mapped = mappings && !synced;
-        let writer = Writer::new(halves, mapped, clock.clone());
+        let writer = Writer::new(halves, mapped, log.clone(), clock.clone());
         let shared = Shared {
             state,
             track: None,
@@ -179,6 +184,8 @@ impl Live {
             unsaved_holder: false,
             generation,
             durable,
+            settled,
+            hushed: 0,
             sleepers: 0,
             watchers: 0,
             reports: VecDeque::new(),
@@ -307,7 +314,10 @@ impl Live {
 
     /// Makes buffered acks durable, and says so in the file; refuses if the group is poisoned.
     pub(crate) fn sync_lazily(&self) -> Result<()> {
-        let guard = self.commit.lock();
+        let mut guard = self.commit.lock();
+        if guard.stopped.is_none() {
+            guard = self.record_durable(guard)?;
+        }
         // Closed or removed meanwhile: nobody asks any more.
         let over = matches!(guard.stopped, Some(Error::Closed | Error::NoSuchGroup { .. }));
         if over || guard.synced >= guard.appended {
@@ -397,6 +407,9 @@ impl Live {
     fn finish(&self) -> Result<()> {
         let mut guard = self.commit.lock();
         guard.check()?;
+        guard = self.wait_for_settling(guard);
+        guard = self.record_durable(guard)?;
+        guard.check()?;
         if guard.track.is_none() && guard.is_idle() {
             // Nothing was written in this opening.
             return Ok(());
@@ -422,6 +435,16 @@ impl Live {
     /// Returns what the state counts.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.commit.lock().state)
+    }
+
+    /// Returns up to which offset the acks of all batches are in the files, on stable storage.
+    pub(crate) fn settled(&self) -> u64 {
+        let guard = self.commit.lock();
+        // With all that it knows in its files, whatever is in the log by now is none of its acks, or one
+        // that they have: so a group that does nothing holds nobody up.
+        let all = guard.synced >= guard.appended && !guard.state.settling.is_found();
+        let upto = if all { guard.state.settling.settled(self.log.next()) } else { 0 };
+        guard.settled.max(upto)
     }
 
     /// Returns how far the files are durable, as the manifest may tell it: the generation of the half
@@ -460,14 +483,6 @@ impl Shared {
     pub(super) fn check(&self) -> Result<()> {
         self.stopped.clone().map_or(Ok(()), Err)
     }
-}
-
-/// Draws what names the loans of an opening; not 0, which names none.
-pub(crate) fn draw_holder(storage: &dyn Storage) -> Result<u32> {
-    let random = storage.random().map_err(|error| Error::io("draw a holder for", storage.root(), error))?;
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-    let holder = (random as u32).max(1);
-    Ok(holder)
 }
 
 impl Wake for Live {

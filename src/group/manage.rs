@@ -87,7 +87,8 @@ impl Live {
     /// the group knew of single messages is forgotten.
     pub(crate) fn seek(&self, offset: u64, messages: u64) -> Result<()> {
         let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
-        let entry = guard.state.seek(offset, messages, self.now());
+        // No batch with an ack is on its way: whatever is in the log by now was before this.
+        let entry = guard.state.seek(offset, messages, self.log.next(), self.now());
         self.record(&mut guard, &[entry])?;
         guard.seeks += 1;
         guard.skipped = 0;
@@ -114,12 +115,16 @@ impl Live {
         self.look(|state| state.paused(now).map(|pause| pause.until))
     }
 
-    /// Changes how the group treats failures.
-    pub(crate) fn set_policy(&self, policy: Policy) -> Result<()> {
+    /// Changes how the group treats failures, and which kinds of messages it takes.
+    pub(crate) fn set_policy(&self, policy: Policy, kinds: Vec<String>) -> Result<()> {
         let mut guard = self.enter()?;
-        let before = guard.state.policy();
+        let before = (guard.state.policy(), guard.state.kinds().to_vec());
         guard.state.set_policy(policy);
-        self.switch_or(guard, |guard| guard.state.set_policy(before))
+        guard.state.set_kinds(kinds);
+        self.switch_or(guard, |guard| {
+            guard.state.set_policy(before.0);
+            guard.state.set_kinds(before.1);
+        })
     }
 
     /// Gives every loan back, uncounted; returns how many there were.

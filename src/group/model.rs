@@ -297,7 +297,7 @@ impl World {
             (24, _) if flag => {
                 let offset = *self.log.iter().nth(pick % 24).unwrap();
                 let passed = self.log.range(..offset).count() as u64;
-                let entry = self.state.seek(offset, passed, self.now);
+                let entry = self.state.seek(offset, passed, 0, self.now);
                 self.apply(entry);
                 self.met.clear();
                 self.base = offset;

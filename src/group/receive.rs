@@ -10,6 +10,7 @@ use super::ahead::Ahead;
 use super::aside::{self, Aside};
 use super::decide::{Next, Special};
 use super::exceptions::ANY_SEGMENT;
+use super::kinds::Others;
 use super::live::{Live, Locked};
 use super::state::{Now, State};
 use crate::error::{Error, Result};
@@ -247,14 +248,27 @@ impl Live {
             cursor.seek(head.max(shared.skipped), Some(Place { segment, position }));
         }
         let before = loans.len();
+        let mut others: Option<Others> = None;
         let stop = loop {
             let step = shared.stash.take().or_else(|| cursor.next_in_memory());
             match step {
                 Some(Step::Message(message)) => {
                     let state = &shared.state;
                     if state.done_until(message.offset).is_some() || state.is_ahead(message.offset) {
-                        // Discarded, or lent, before its turn.
+                        // Discarded, or lent, before its turn: no part of a row of others.
+                        if others.is_some() {
+                            break None;
+                        }
                         shared.skipped = message.offset + 1;
+                        continue;
+                    }
+                    let takes = state.takes(&message);
+                    if if takes { others.is_some() } else { loans.len() > before } {
+                        // For the next entry.
+                        break Some(Some(Step::Message(message)));
+                    }
+                    if !takes {
+                        Others::add(&mut others, &message);
                         continue;
                     }
                     let last = loans[before..].last().map(|loan| loan.message.offset);
@@ -276,6 +290,13 @@ impl Live {
                 other => break Some(other),
             }
         };
+        if let Some(others) = others {
+            let entry = guard.state.pass_over(&others, now);
+            self.put(&mut guard, &entry, now)?;
+            guard.state.set_hint(others.place.pair());
+            guard.stash = stop.flatten().and_then(keep);
+            return Ok((guard, true));
+        }
         let row = &mut loans[before..];
         let ends = row.first().zip(row.last()).map(|(first, last)| (first.message.offset, &last.message));
         if let Some((first, last)) = ends {
@@ -365,6 +386,12 @@ impl Live {
             return Ok(guard);
         }
         let attempt = guard.state.attempt(offset);
+        if attempt == 1 && guard.state.is_raised(offset) && !guard.state.takes(&message) {
+            // The rows that tell what lies ahead do not tell its kind.
+            let entry = guard.state.discard(offset, now).ok_or_else(no_numbers)?;
+            self.put(&mut guard, &entry, now)?;
+            return Ok(guard);
+        }
         let entry = guard.state.lend_again(offset, lease, now).ok_or_else(no_numbers)?;
         self.put(&mut guard, &entry, now)?;
         loans.push(Loan { message, delivery: entry.delivery, attempt, lease });

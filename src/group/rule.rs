@@ -118,10 +118,13 @@ impl State {
     }
 
     /// Goes on reading at an offset with so many messages before it. All loans are lost.
-    pub(crate) fn seek(&self, offset: u64, messages: u64, now: Now) -> Entry {
+    ///
+    /// `settled` is the durable next offset: acks that batches below it tell are over too.
+    pub(crate) fn seek(&self, offset: u64, messages: u64, settled: u64, now: Now) -> Entry {
         // Loans with a lower number are lost. Without a next number the holder goes with them all.
         let delivery = self.next_delivery().unwrap_or(0);
-        let more = More::Range { end: Offset::LIMIT, messages };
+        // Every message has an offset: the range is one whatever a damaged stretch was counted as.
+        let more = More::Range { end: settled.max(messages).min(Offset::LIMIT), messages };
         Entry { time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Seek, offset) }
     }
 

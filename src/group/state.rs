@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
-use super::exceptions::{ANY_SEGMENT, Exception, Exceptions, Life, count_of, holder_of};
+use super::exceptions::{ANY_SEGMENT, Exception, Exceptions, Life};
+use super::holder::{count_of, holder_of};
 use super::later::Wait;
 use super::policy::Pause;
 use super::ranges::Ranges;
+use super::settling::{Settling, settled_by_seek};
 use super::stored::{delayed, lent};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::format::snapshot::{HIGHEST, NORMAL, Policy, Waiting};
@@ -57,6 +59,8 @@ pub(crate) struct State {
     pub(super) settled: u64,
     pub(super) policy: Policy,
     pub(super) paused: Option<Pause>,
+    /// The kinds of messages that it takes, in order; none: all.
+    pub(super) kinds: Vec<String>,
     /// Sections of a snapshot that a later version wrote: kept.
     pub(super) unknown: Vec<(u32, Vec<u8>)>,
     /// Whose loans may be out for the first time, and the lowest count that still is; the newest
@@ -68,6 +72,8 @@ pub(crate) struct State {
     pub(super) exceptions: Exceptions,
     /// How many are on loan for the first time and are no exception.
     pub(super) out_fresh: u64,
+    /// Loans whose acks are on their way in batches; never stored.
+    pub(crate) settling: Settling,
 }
 
 impl State {
@@ -96,18 +102,6 @@ impl State {
     /// Changes the hint; it is stored with the next snapshot.
     pub(crate) fn set_hint(&mut self, hint: (u64, u64)) {
         self.hint = hint;
-    }
-
-    /// Returns the durable next offset up to which settles of the log are applied.
-    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
-    pub(crate) fn settled(&self) -> u64 {
-        self.settled
-    }
-
-    /// Says that settles up to there are applied; it is stored with the next snapshot.
-    #[expect(dead_code, reason = "settles are applied once acks travel in batches, with `ack_with`")]
-    pub(crate) fn set_settled(&mut self, settled: u64) {
-        self.settled = settled;
     }
 
     /// Corrects how many messages lie before the head: an opening counts anew what the log lost. It
@@ -153,7 +147,7 @@ impl State {
             floor: self.floor,
             head: self.head,
             passed: self.passed,
-            on_loan: self.on_loan(),
+            on_loan: self.on_loan() - self.settling.answered(),
             ready_again: tally.ready,
             delayed: tally.delayed,
             ahead: self.done.beyond(self.head) + self.exceptions_ahead(),
@@ -334,7 +328,8 @@ impl State {
     /// The one entry after which old loans must not be told from new ones by where they lie: the
     /// same message may soon be out for the first time once more. Their numbers are lower.
     fn apply_seek(&mut self, entry: &Entry) {
-        let More::Range { messages, .. } = entry.more else { return };
+        let More::Range { end, messages } = entry.more else { return };
+        self.settled = self.settled.max(settled_by_seek(end));
         self.done.clear();
         self.exceptions = Exceptions::default();
         (self.floor, self.head, self.passed) = (entry.offset, entry.offset, messages);

@@ -20,6 +20,7 @@ impl State {
         let Reading { floor, head, passed, hint, holder, first_count, settled } = stored.reading;
         let unknown = stored.unknown.clone();
         let mut state = Self { passed, hint, settled, policy: stored.policy, unknown, ..Self::default() };
+        state.kinds.clone_from(&stored.kinds);
         state.head = head.min(Offset::LIMIT);
         state.floor = floor.min(state.head);
         if holder != 0 {
@@ -52,7 +53,7 @@ impl State {
             let (failures, losses, late) = (one.failures, one.losses, one.late);
             state.exceptions.put(
                 one.offset,
-                Exception { end: one.end, life, failures, losses, late, error, place: None, priority, key },
+                Exception { life, failures, losses, late, error, priority, key, ..Exception::ready(one.end) },
             );
         }
         for row in &stored.waiting {
@@ -108,7 +109,17 @@ impl State {
         let exceptions = past.map(exception).collect();
         let unknown = self.unknown.clone();
         let paused = self.paused.map(|pause| pause.until);
-        Snapshot { reading, done: self.done.iter().collect(), exceptions, waiting, policy, paused, unknown }
+        let kinds = self.kinds.clone();
+        Snapshot {
+            reading,
+            done: self.done.iter().collect(),
+            exceptions,
+            waiting,
+            policy,
+            paused,
+            kinds,
+            unknown,
+        }
     }
 
     /// Returns how many bytes [`Snapshot::encode`] gives at most, now and until every loan that is
@@ -130,7 +141,8 @@ impl State {
         // What a later version left in the snapshot is kept, each with a section head.
         let unknown: u64 = self.unknown.iter().map(|(_, bytes)| 8 + bytes.len() as u64).sum();
         let texts = self.exceptions.texts_bound(if texts { loans } else { 0 });
-        FIXED + self.done.len() as u64 * RANGE + exceptions + texts + unknown
+        let kinds = self.kinds.iter().map(|kind| 8 + kind.len() as u64).sum::<u64>() + 16;
+        FIXED + kinds + self.done.len() as u64 * RANGE + exceptions + texts + unknown
     }
 }
 

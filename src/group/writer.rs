@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::commit::Worker;
 use crate::error::Error;
 use crate::format::snapshot::Snapshot;
+use crate::log::Log;
 use crate::offsets::{Halves, SwitchFailed, Track};
 use crate::plant::{Plant, planted};
 
@@ -19,12 +20,13 @@ pub(crate) struct Writer {
     halves: Halves,
     /// Whether entries may be stored through a mapping.
     mapped: bool,
+    log: Arc<Log>,
     clock: Arc<dyn Clock>,
 }
 
 impl Writer {
-    pub(super) fn new(halves: Halves, mapped: bool, clock: Arc<dyn Clock>) -> Self {
-        Self { halves, mapped, clock }
+    pub(super) fn new(halves: Halves, mapped: bool, log: Arc<Log>, clock: Arc<dyn Clock>) -> Self {
+        Self { halves, mapped, log, clock }
     }
 }
 
@@ -34,6 +36,8 @@ pub(crate) struct Work {
     write: Option<(u64, Vec<u8>)>,
     /// What [`Shared::appended`] was: all of it is in this work, or in an earlier one.
     upto: u64,
+    /// Up to which offset the acks of all batches are in this work, or in an earlier one.
+    settled: u64,
     sync: bool,
     /// The position behind the last entry, for the next own mark.
     position: u64,
@@ -61,8 +65,11 @@ impl Worker<Shared> for Writer {
     }
 
     fn gather(&mut self, shared: &mut Shared) -> Work {
-        let mut work = Work { upto: shared.appended, ..Work::default() };
+        // Read under the group's lock, as it is when a batch with an ack is begun.
+        let settled = shared.state.settling.settled(self.log.next());
+        let mut work = Work { upto: shared.appended, settled, ..Work::default() };
         if let Some(need) = shared.switch_wanted.take() {
+            shared.state.set_settled(settled.max(shared.state.settled()));
             let snapshot = shared.state.to_snapshot();
             work.switch = Some(Switch { snapshot, need, want: shared.room.max(need) });
             work.track = shared.track.take();
@@ -113,6 +120,8 @@ impl Worker<Shared> for Writer {
                 // The snapshot has all that was appended until then.
                 shared.written = work.upto;
                 shared.synced = work.upto;
+                shared.settled = shared.settled.max(work.settled);
+                shared.state.settling.saved();
                 shared.mark_due = None;
                 shared.room = (shared.room * 2).min(MOST_ROOM);
                 shared.least_bytes = self.halves.least_bytes();
@@ -131,6 +140,7 @@ impl Worker<Shared> for Writer {
         shared.written = shared.written.max(work.upto);
         if work.sync {
             shared.synced = work.upto;
+            shared.settled = shared.settled.max(work.settled);
         }
         if work.sync || planted(Plant::OwnMarkBeforeSync) {
             shared.mark_due = Some(work.position);

@@ -257,6 +257,12 @@ impl Checking<'_> {
             let (length, sum) = header.row(table, index);
             let end = at + length as usize;
             if body.get(at..end).is_none_or(|record| checksum(record) != sum) {
+                if index == 0 && header.settles() {
+                    // No message: those whose acks lay there may come again.
+                    let what = "the acks in a batch do not pass their checksum";
+                    let finding = Finding::new(FindingKind::Damaged, self.path.clone(), what);
+                    return Ok(finding.at(position + (batch::HEADER + at) as u64));
+                }
                 let offset = (header.base + u64::from(index)).saturating_sub(settles);
                 let (first, _, from) = bad.unwrap_or((offset, offset, at));
                 bad = Some((first, (offset + 1).min(header.end()), from));

@@ -28,6 +28,7 @@ pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod roll;
 pub(crate) mod scan;
+pub(crate) mod settles;
 pub(crate) mod spare;
 pub(crate) mod writer;
 
@@ -63,6 +64,8 @@ pub(crate) struct Log {
     next: AtomicU64,
     /// How many messages lie before it, from the log's beginning on.
     messages: AtomicU64,
+    /// The offset behind the last message that is on stable storage.
+    durable: AtomicU64,
     /// How many threads wait for a message, in all groups.
     sleepers: AtomicUsize,
     listeners: Mutex<Vec<Weak<dyn Wake>>>,
@@ -126,6 +129,7 @@ impl Log {
             set: RwLock::new(Arc::new(set)),
             next: AtomicU64::new(end.next),
             messages: AtomicU64::new(end.messages),
+            durable: AtomicU64::new(end.next),
             sleepers: AtomicUsize::new(0),
             listeners: Mutex::new(Vec::new()),
             failure: OnceLock::new(),
@@ -212,6 +216,11 @@ impl Log {
     #[inline]
     pub(crate) fn raised(&self) -> u64 {
         self.raised.load(Ordering::SeqCst)
+    }
+
+    /// Returns the offset behind the last message that a sync which returned has made durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::SeqCst)
     }
 
     fn show(&self, active: &Segment, end: End) {

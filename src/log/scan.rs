@@ -134,15 +134,15 @@ pub(crate) fn next_header(
     Ok(None)
 }
 
-/// Returns the union of the tags of a good batch's attributes.
+/// Returns the union of the tags of a good batch's attributes, with bit 0 if it settles.
 pub(crate) fn tags(window: &mut Window, position: u64, header: &BatchHeader) -> std::io::Result<u64> {
+    let mut tags = batch::settles_bit(header.settles());
     if !header.attributes() {
-        return Ok(0);
+        return Ok(tags);
     }
     let length = batch::HEADER + header.body as usize;
     let body = &window.get(position, length)?[batch::HEADER..];
     let (table, mut rest) = body.split_at(header.table());
-    let mut tags = 0;
     for index in 0..header.records {
         let (length, _) = header.row(table, index);
         let (bytes, behind) = rest.split_at(length as usize);
@@ -346,8 +346,8 @@ mod tests {
             (&[], &[kind], Tag::Kind.bit()),
             (&[], &[kind, none, key], both),
             (&[], &[none, key], Tag::DedupKey.bit()),
-            (&[settle], &[none, key], Tag::DedupKey.bit()),
-            (&[settle], &[none], 0),
+            (&[settle], &[none, key], Tag::DedupKey.bit() | 1),
+            (&[settle], &[none], 1),
         ];
         for (settles, records, tags) in cases {
             let mut bytes = vec![0; 4096];

@@ -5,6 +5,7 @@
 //! safe as was asked for. After a failed sync nothing is believed any more, and nothing is retried.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::evidence::Evidence;
 use super::spare::Spare;
@@ -28,7 +29,7 @@ mod slot;
 
 pub(crate) use job::{Group, Job, Waiting, Wish};
 use mark::FIRST_RESERVE;
-pub(crate) use mark::LAST_RESERVE;
+pub(crate) use mark::{GroupTold, LAST_RESERVE};
 pub(crate) use slot::Slot;
 
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
@@ -358,6 +359,7 @@ impl Writer {
         }
         self.active.durable = end.position;
         self.durable = end;
+        self.log.durable.store(end.next, Ordering::SeqCst);
         Ok(())
     }
 }

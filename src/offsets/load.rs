@@ -85,6 +85,11 @@ pub(crate) fn load(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> R
 }
 
 impl Surveyed {
+    /// Returns what the half that holds tells: a snapshot, and the entries behind it.
+    pub(crate) fn told(&self) -> (&Snapshot, &[Entry]) {
+        (&self.found.snapshot, &self.found.walk.entries)
+    }
+
     /// Makes good, durably, what a crash or a bad sector has left of the header pages.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
 use crate::group::rule::MessageState;
 use crate::offset::Offset;
+use crate::options::Durability;
 
 /// The group that appears with its first consumer.
 pub(super) const DEFAULT: &str = "default";
@@ -23,11 +24,13 @@ pub(super) const DEFAULT: &str = "default";
 pub struct Group {
     handle: Arc<Handle>,
     live: Arc<Live>,
+    /// Of the outputs of those who ack with them.
+    durability: Durability,
 }
 
 impl Group {
-    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>) -> Self {
-        Self { handle, live }
+    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>, durability: Durability) -> Self {
+        Self { handle, live, durability }
     }
 
     /// Returns the name.
@@ -39,7 +42,7 @@ impl Group {
     /// Returns a consumer; it competes with all others of the group.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
-        Consumer::new(self.handle.clone(), self.live.clone())
+        Consumer::new(self.handle.clone(), self.live.clone(), self.durability)
     }
 
     /// Counts the group's messages. Reads nothing from the disk.
@@ -80,10 +83,10 @@ impl Group {
     /// [`Queue::discard`](crate::Queue::discard) does it in every group.
     ///
     /// # Errors
-    /// As [`Group::revive`]; when the log cannot be read.
+    /// As [`Group::revive`]; when the log cannot be read. While it is not known of an
+    /// [`ack_with`](crate::Delivery::ack_with) whether it is stored, what that said: the next opening knows.
     pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
-        self.handle.engine().check_open()?;
-        self.live.discard(&numbers(offsets))
+        self.handle.engine().discard_in(&self.live, &numbers(offsets))
     }
 
     /// Makes the messages with that [dedup](crate::Message::dedup_key) or
@@ -146,25 +149,25 @@ impl Group {
     /// gets [`Error::LeaseLost`](crate::Error::LeaseLost). Returns how many there were.
     ///
     /// # Errors
-    /// As [`Group::revive`].
+    /// As [`Group::discard`].
     pub fn release_all(&self) -> Result<u64> {
-        self.live.release_all()
+        self.handle.engine().release_all(&self.live)
     }
 
     /// Returns the options that the group has, to be changed and [set](Group::set).
     #[must_use]
     pub fn options(&self) -> GroupOptions {
-        GroupOptions::of(self.live.look(|state| state.policy()))
+        self.live.look(|state| GroupOptions::of(state.policy(), state.kinds()))
     }
 
-    /// Changes how the group treats failures and loans, for all that is decided from now on; where it
-    /// starts is past. Whether acks are synced changes with the next opening. Durable when it returns.
+    /// Changes how the group treats failures and loans, and which kinds it takes, for all that is decided
+    /// from now on; where it starts is past. Whether acks are synced changes with the next opening. Durable when it returns.
     ///
     /// # Errors
     /// As [`Group::revive`].
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
     pub fn set(&self, options: GroupOptions) -> Result<()> {
-        self.live.set_policy(options.policy())
+        self.live.set_policy(options.policy(), options.kinds_in_order()?)
     }
 
     /// Looks at a message, without a loan; `None` if there is none of that number.

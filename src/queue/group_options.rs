@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock;
 use crate::consumer::millis;
 use crate::engine::{From, NewGroup};
+use crate::error::Result;
 use crate::format::snapshot::{Policy, RETRY_STEPS};
+use crate::group::kinds;
 use crate::group::policy::{DEFAULT_POLICY, retry};
 use crate::offset::Offset;
 use crate::options::Durability;
@@ -15,6 +17,7 @@ use crate::options::Durability;
 pub struct GroupOptions {
     start: Start,
     policy: Policy,
+    kinds: Vec<String>,
 }
 
 /// Where a new group starts.
@@ -103,7 +106,7 @@ impl Retry {
 
 impl Default for GroupOptions {
     fn default() -> Self {
-        Self { start: Start::default(), policy: DEFAULT_POLICY }
+        Self { start: Start::default(), policy: DEFAULT_POLICY, kinds: Vec::new() }
     }
 }
 
@@ -172,8 +175,40 @@ impl GroupOptions {
         self
     }
 
+    /// Takes only messages of these [kinds](crate::Message::kind); of none, the default, all of them.
+    ///
+    /// Others, and those without a kind, count as done for the group: they are passed over when reading
+    /// comes to them, and do not come back when the kinds are changed later. Until then
+    /// [`GroupStats::ready`](crate::GroupStats::ready) counts them, so it is the most that there can be.
+    /// What was met before a change is lent all the same, should it come again. A message is looked at
+    /// for what a group takes alone, so many groups of a kind each are cheaper than one that rejects.
+    ///
+    /// ```
+    /// # fn main() -> backlog::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+    /// use backlog::{GroupOptions, Message};
+    ///
+    /// let mailer = queue.create_group("mailer", GroupOptions::new().kinds(["email/1", "email/2"]))?;
+    /// queue.push(Message::new("cat.jpg").kind("thumbnail/1"))?;
+    /// queue.push(Message::new("to ada").kind("email/2"))?;
+    ///
+    /// assert_eq!(mailer.consumer().recv()?.payload(), b"to ada");
+    /// # queue.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn kinds<K: Into<String>>(mut self, kinds: impl IntoIterator<Item = K>) -> Self {
+        self.kinds = kinds.into_iter().map(Into::into).collect();
+        self
+    }
+
     pub(super) fn new_group(&self) -> NewGroup {
-        NewGroup { policy: self.policy, from: self.start.place() }
+        NewGroup { policy: self.policy, kinds: self.kinds.clone(), from: self.start.place() }
+    }
+
+    pub(super) fn kinds_in_order(&self) -> Result<Vec<String>> {
+        kinds::in_order(&self.kinds)
     }
 
     pub(super) fn policy(&self) -> Policy {
@@ -181,7 +216,7 @@ impl GroupOptions {
     }
 
     /// Starts with what a group has now, to change some of it with [`Group::set`](super::Group::set).
-    pub(super) fn of(policy: Policy) -> Self {
-        Self { start: Start::default(), policy }
+    pub(super) fn of(policy: Policy, kinds: &[String]) -> Self {
+        Self { start: Start::default(), policy, kinds: kinds.to_vec() }
     }
 }

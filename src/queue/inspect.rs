@@ -64,7 +64,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
     let mut refused = Vec::new();
     for (name, group) in seen.groups {
         match group {
-            Ok(look::GroupSeen { counts, next_due, paused }) => groups.push(GroupStats {
+            Ok(look::GroupSeen { counts, next_due, paused, kinds }) => groups.push(GroupStats {
                 name,
                 ready: counts.ready(seen.messages),
                 delayed: counts.delayed,
@@ -72,6 +72,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
                 dead: counts.dead,
                 next_due,
                 paused,
+                kinds,
             }),
             Err(error) => refused.push((name, error)),
         }

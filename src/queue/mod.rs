@@ -8,7 +8,8 @@ use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
 use crate::engine::recovery::Recovery;
 use crate::engine::{Claim, Handle, NewGroup, keys};
 use crate::error::Result;
-use crate::format::batch::Record;
+pub use crate::message::Message;
+use crate::message::{self, Ready};
 use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
 
@@ -16,7 +17,6 @@ mod dead;
 mod group;
 mod group_options;
 mod inspect;
-mod message;
 mod options;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -27,8 +27,6 @@ pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
-pub use message::Message;
-use message::Ready;
 pub use options::Options;
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
@@ -102,9 +100,12 @@ impl Queue {
         M: Into<Message<'a>>,
     {
         let messages: Vec<Message<'a>> = messages.into_iter().map(Into::into).collect();
-        let ready = messages.iter().map(|message| self.ready(message)).collect::<Result<Vec<_>>>()?;
-        let records: Vec<Record<'_>> = ready.iter().map(Ready::record).collect();
-        self.handle.engine().push(&records, self.durability)
+        let engine = self.handle.engine();
+        message::with_records(
+            &messages,
+            || engine.clock.wall(),
+            |records| engine.push(records, self.durability),
+        )
     }
 
     /// Hands a message over and returns at once; the [`Ticket`] tells when it is stored.
@@ -148,7 +149,7 @@ impl Queue {
     pub fn consumer(&self) -> Result<Consumer> {
         let new: NewGroup = GroupOptions::default().new_group();
         let group = self.handle.engine().group_or_create(group::DEFAULT, &new)?;
-        Ok(Consumer::new(self.handle.clone(), group))
+        Ok(Consumer::new(self.handle.clone(), group, self.durability))
     }
 
     /// Makes a group: a durable reading position of its own, which sees every message from its
@@ -156,12 +157,13 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::GroupName`](crate::Error::GroupName), [`Error::GroupExists`](crate::Error::GroupExists),
+    /// [`Error::Invalid`](crate::Error::Invalid) for kinds that no message can have,
     /// [`Error::Full`](crate::Error::Full), [`Error::Io`](crate::Error::Io): there is no such group
     /// then.
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
     pub fn create_group(&self, name: &str, options: GroupOptions) -> Result<Group> {
         let live = self.handle.engine().create_group(name, &options.new_group())?;
-        Ok(Group::new(self.handle.clone(), live))
+        Ok(Group::new(self.handle.clone(), live, self.durability))
     }
 
     /// Finds a group that was created before.
@@ -171,7 +173,7 @@ impl Queue {
     /// [`Error::Damaged`](crate::Error::Damaged) if its file is: the others work.
     pub fn group(&self, name: &str) -> Result<Group> {
         let live = self.handle.engine().group(name)?;
-        Ok(Group::new(self.handle.clone(), live))
+        Ok(Group::new(self.handle.clone(), live, self.durability))
     }
 
     /// Returns the names of the groups, in alphabetical order.
@@ -200,6 +202,7 @@ impl Queue {
     }
 
     /// Settles a loan by its receipt: of a delivery that this process received, or another one, before.
+    /// After an error with [`Outcome::AckWith`] the loan goes on, unless it is in doubt.
     ///
     /// # Errors
     /// [`Error::LeaseLost`](crate::Error::LeaseLost) if the loan is over,
@@ -207,7 +210,16 @@ impl Queue {
     /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), [`Error::Closed`](crate::Error::Closed),
     /// [`Error::Poisoned`](crate::Error::Poisoned).
     pub fn settle(&self, receipt: &Receipt, outcome: &Outcome) -> Result<()> {
-        self.handle.engine().settle(&claim(receipt), outcome.end())
+        let engine = self.handle.engine();
+        match outcome {
+            Outcome::AckWith(outputs) if !outputs.is_empty() => {
+                let wall = || engine.clock.wall();
+                message::with_records(outputs, wall, |records| {
+                    engine.settle_with(&claim(receipt), records, self.durability).map(drop)
+                })
+            }
+            outcome => engine.settle(&claim(receipt), outcome.end()),
+        }
     }
 
     /// Lets a loan with a time limit end so much later than now, by its receipt.

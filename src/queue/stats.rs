@@ -21,7 +21,8 @@ pub struct Stats {
 pub struct GroupStats {
     /// The group's name.
     pub name: String,
-    /// Messages that could be lent now.
+    /// Messages that could be lent now; of a group that takes [some kinds](crate::GroupOptions::kinds)
+    /// alone, at the most: those it has not come to may be others.
     pub ready: u64,
     /// Messages that come again at a time.
     pub delayed: u64,
@@ -34,6 +35,8 @@ pub struct GroupStats {
     pub next_due: Option<u64>,
     /// Nothing is lent for now.
     pub paused: bool,
+    /// The kinds of messages that the group takes; none: all.
+    pub kinds: Vec<String>,
 }
 
 pub(super) fn stats(engine: &Engine) -> Stats {
@@ -49,8 +52,9 @@ pub(super) fn stats(engine: &Engine) -> Stats {
 
 pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
     if !engine.log.is_ours() {
-        let name = group.name.clone();
-        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due: None, paused: false };
+        let (name, kinds) = (group.name.clone(), Vec::new());
+        let (next_due, paused) = (None, false);
+        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due, paused, kinds };
     }
     let now = engine.clock.now();
     let wall = engine.clock.wall();
@@ -66,5 +70,6 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
         dead: counts.dead,
         next_due: due.map(|due| wall + millis(due)),
         paused: group.paused().is_some(),
+        kinds: group.look(|state| state.kinds().to_vec()),
     }
 }

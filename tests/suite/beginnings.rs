@@ -11,7 +11,7 @@ const BUFFERED: &str = "buffered";
 const LENGTH: usize = 600;
 
 /// What a program can do with a queue; a state names them by their places here.
-pub(crate) const STEPS: [Step; 23] = [
+pub(crate) const STEPS: [Step; 25] = [
     Step::Push { synced: true, length: LENGTH },
     Step::Push { synced: false, length: LENGTH },
     // Gets a segment of its own.
@@ -36,6 +36,8 @@ pub(crate) const STEPS: [Step; 23] = [
     Step::Reopen,
     Step::Kill,
     Step::PowerCut { seed: 5 },
+    Step::AckWith { group: SYNCED, count: 2 },
+    Step::AckWith { group: BUFFERED, count: 1 },
 ];
 
 /// A queue as some run has left it, and steps to be taken before anything is tried.

@@ -290,4 +290,20 @@ on_both_disks! {
         out.ack().unwrap();
         assert_eq!(drain(&worker), ["ready", "new"]);
     }
+
+    // Offsets burnt by a kill lay between the head and what was discarded, so the head stayed; and behind it
+    // reading needed the disk. The receiver began anew at the head, for ever.
+    fn issue_5_what_is_discarded_behind_burnt_offsets_is_passed_once(world: &World) {
+        world.options().segment_bytes(8 << 10).open().unwrap().push("first").unwrap();
+        world.kill();
+        let queue = world.options().segment_bytes(8 << 10).open().unwrap();
+        assert_eq!(drain(&queue.consumer().unwrap()), ["first"]);
+        let behind = queue.push("discarded").unwrap();
+        queue.group("default").unwrap().discard([behind]).unwrap();
+        queue.push("x".repeat(8 << 10)).unwrap();
+
+        let worker = queue.consumer().unwrap();
+
+        assert_eq!(worker.recv().unwrap().payload().len(), 8 << 10);
+    }
 }

@@ -82,7 +82,7 @@ pub(crate) fn step(choices: &mut impl Choices) -> Step {
         1 => choices.size(20_000),
         _ => choices.size(900),
     };
-    match choices.below(40) {
+    match choices.below(45) {
         0..10 => Step::Push { synced, length },
         10..13 => Step::Batch { synced, count: 1 + choices.size(9), length: length.min(2000) },
         13..15 => Step::Deferred { count: 1 + choices.size(5), length: length.min(2000) },
@@ -106,6 +106,8 @@ pub(crate) fn step(choices: &mut impl Choices) -> Step {
         34 | 35 => Step::Advance { seconds: choices.below(30) },
         36 => Step::Reopen,
         37 => Step::Kill,
-        _ => Step::PowerCut { seed: choices.below(1000) },
+        38 | 39 => Step::PowerCut { seed: choices.below(1000) },
+        40..44 => Step::AckWith { group, count: 1 + choices.size(3) },
+        _ => Step::Seek { group },
     }
 }

@@ -99,3 +99,21 @@ fn groups_are_made_changed_listed_and_removed() {
         assert_eq!(place.run(bad).code, code, "{bad:?}");
     }
 }
+
+#[test]
+fn issue_5_a_group_takes_the_kinds_that_it_is_told() {
+    let place = Place::new();
+    place.push("of no kind\n");
+    run(&place, &["group", "add", "jobs", "mailer", "--kind", "email/2", "--kind", "email/1"]);
+    for kind in ["email/1", "thumbnail/1", "email/2"] {
+        assert_eq!(place.run_with(&["push", "jobs", "--kind", kind], kind.as_bytes()).code, 0);
+    }
+
+    assert_eq!(run(&place, &["group", "ls", "jobs"]), "mailer  takes email/1, email/2\n");
+    assert_eq!(run(&place, &["recv", "jobs", "--group", "mailer", "--ack"]), "email/1");
+    assert_eq!(run(&place, &["recv", "jobs", "--group", "mailer", "--ack"]), "email/2");
+    run(&place, &["group", "set", "jobs", "mailer", "--any-kind"]);
+    assert_eq!(run(&place, &["group", "ls", "jobs"]), "mailer\n");
+    assert_eq!(place.run(&["group", "set", "jobs", "mailer", "--any-kind", "--kind", "x"]).code, 2);
+    assert_eq!(place.run(&["group", "add", "jobs", "other", "--kind", ""]).code, 2);
+}

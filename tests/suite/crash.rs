@@ -147,7 +147,7 @@ pub(crate) fn fail_at(workload: &Workload, trouble: Trouble) -> Verdict<u64> {
 }
 
 /// Tries so many operations at the most, spread evenly, for crashes and for faults.
-fn survives(workload: &Workload, seeds: u64, crashes: u64, faults: u64) {
+pub(crate) fn survives(workload: &Workload, seeds: u64, crashes: u64, faults: u64) {
     let begun = Instant::now();
     let crashed = crash_everywhere(workload, crashes, seeds).unwrap_or_else(|broken| panic!("{broken}"));
     let failed = fail_everywhere(workload, faults).unwrap_or_else(|broken| panic!("{broken}"));

@@ -18,7 +18,7 @@ fn offset(number: u64) -> Offset {
     Offset::new(number).unwrap()
 }
 
-const ACTS: [(&str, Act); 14] = [
+const ACTS: [(&str, Act); 15] = [
     ("revive all", |queue, _| queue.group("g")?.revive_all().map(drop)),
     ("revive one", |queue, _| queue.group("g")?.revive([offset(1)]).map(drop)),
     ("discard a dead one", |queue, _| queue.group("g")?.discard([offset(2)]).map(drop)),
@@ -34,6 +34,9 @@ const ACTS: [(&str, Act); 14] = [
         group.set(group.options().lease(HOUR))
     }),
     ("ack by receipt", |queue, receipts| queue.settle(&receipts[0], &Outcome::Ack)),
+    ("ack with outputs", |queue, receipts| {
+        queue.settle(&receipts[0], &Outcome::AckWith(vec!["a".into(), "b".into()]))
+    }),
     ("reject by receipt", |queue, receipts| queue.settle(&receipts[0], &Outcome::Reject("no".into()))),
     ("extend by receipt", |queue, receipts| queue.extend(&receipts[0], 9 * HOUR)),
 ];
@@ -47,7 +50,7 @@ fn prepared() -> (SimDisk, ManualClock, Queue, Vec<Receipt>) {
     queue.push_batch((0..8).map(|number| number.to_string())).unwrap();
     queue.push(Message::new("8").delay(HOUR)).unwrap();
     let mut jobs = worker.recv_batch(6, Duration::ZERO).unwrap().into_iter();
-    jobs.next().unwrap().ack().unwrap();
+    jobs.next().unwrap().ack_with(["out"]).unwrap();
     jobs.next().unwrap().reject("never").unwrap();
     jobs.next().unwrap().reject("never").unwrap();
     jobs.next().unwrap().nack("later").unwrap();

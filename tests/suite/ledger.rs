@@ -53,6 +53,14 @@ pub(crate) fn special(id: usize) -> (u8, Option<u8>) {
     ([4, 9, 0, 6, 4, 2][id % 6], (key % 4 == 3).then_some(key))
 }
 
+/// A message that was acked together with the push of what came of it.
+#[derive(Clone, Debug)]
+struct Chain {
+    group: String,
+    input: usize,
+    outputs: Vec<usize>,
+}
+
 /// What a queue was told, and what it answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
@@ -60,6 +68,7 @@ pub(crate) struct Ledger {
     batches: usize,
     readers: BTreeMap<String, Reader>,
     told: BTreeMap<u64, usize>,
+    chains: Vec<Chain>,
     /// The disk has stopped: nobody hears what calls return from now on.
     pub(crate) deaf: bool,
     /// Several threads push: the numbers of messages say nothing of their order, and a sync that one
@@ -93,8 +102,9 @@ pub(crate) enum End {
 
 impl Ledger {
     fn took_no_effect(&self, error: &Error) -> bool {
-        use Error::{Closed, Exhausted, Full, Io, TooLarge};
-        !self.deaf && matches!(error, Io { .. } | Full { .. } | TooLarge { .. } | Closed | Exhausted { .. })
+        use Error::{Closed, Exhausted, Full, Io, LeaseLost, TooLarge};
+        let refused = matches!(error, TooLarge { .. } | Closed | Exhausted { .. } | LeaseLost { .. });
+        !self.deaf && (refused || matches!(error, Io { .. } | Full { .. }))
     }
 
     /// Notes a push of `count` messages that is about to happen; returns their numbers.
@@ -150,6 +160,13 @@ impl Ledger {
     pub(crate) fn pushes_are_durable(&mut self) {
         let buffered = self.sent.iter_mut().filter(|sent| sent.fate == Fate::Buffered);
         buffered.for_each(|sent| sent.fate = Fate::Durable);
+        // Acks that lie in the same batch are as safe.
+        for chain in &self.chains {
+            let durable = chain.outputs.iter().all(|&id| self.sent[id].fate == Fate::Durable);
+            if let Some(reader) = self.readers.get_mut(&chain.group).filter(|_| durable) {
+                reader.done.insert(chain.input, Fate::Durable);
+            }
+        }
     }
 
     /// Notes that everything was synced.
@@ -179,6 +196,7 @@ impl Ledger {
             Err(_) => Existence::Doubt,
         };
         let reader = Reader { existence, synced, done: BTreeMap::new(), lent: BTreeSet::new() };
+        self.chains.retain(|chain| chain.group != name);
         self.readers.insert(name.to_owned(), reader);
     }
 
@@ -188,6 +206,7 @@ impl Ledger {
             Err(error) if self.took_no_effect(error) => return,
             Err(_) => Existence::Doubt,
         };
+        self.chains.retain(|chain| chain.group != name);
         if let Some(reader) = self.readers.get_mut(name) {
             reader.existence = existence;
         }
@@ -207,6 +226,10 @@ impl Ledger {
         }
         if !reader.lent.insert(id) {
             return Err(format!("message {id} was lent twice at a time in {group}"));
+        }
+        // It was in doubt whether it is done: it is not, and so nothing has come of it.
+        for chain in self.chains.extract_if(.., |chain| chain.group == group && chain.input == id) {
+            chain.outputs.iter().for_each(|&output| self.sent[output].fate = Fate::Absent);
         }
         Ok(id)
     }
@@ -236,6 +259,43 @@ impl Ledger {
             let safe = if reader.synced { Fate::Durable } else { Fate::Buffered };
             reader.done.insert(id, if ok { safe } else { Fate::Doubt });
         }
+    }
+
+    /// Notes what an ack together with the pushes of outputs returned; before [`Ledger::pushed`].
+    pub(crate) fn chained(&mut self, group: &str, input: usize, outputs: &[usize], told: Result<(), &Error>) {
+        if self.many_threads && told.is_err() {
+            // It may have come again by now, and be done by somebody else.
+            if let Some(reader) = self.readers.get_mut(group) {
+                reader.done.entry(input).or_insert(Fate::Doubt);
+            }
+            return;
+        }
+        self.returned(group, input);
+        if told.is_err_and(|error| self.took_no_effect(error)) {
+            return;
+        }
+        let synced = outputs.first().is_some_and(|&id| self.sent[id].synced);
+        let fate = match told {
+            Ok(()) if synced => Fate::Durable,
+            Ok(()) => Fate::Buffered,
+            Err(_) => Fate::Doubt,
+        };
+        if let Some(reader) = self.readers.get_mut(group) {
+            reader.done.insert(input, fate);
+        }
+        self.chains.push(Chain { group: group.to_owned(), input, outputs: outputs.to_vec() });
+    }
+
+    /// Notes that a group was told to begin anew.
+    pub(crate) fn sought(&mut self, group: &str, told: Result<(), &Error>) {
+        let Some(reader) = self.readers.get_mut(group) else { return };
+        match told {
+            Err(Error::NoSuchGroup { .. }) => return,
+            Ok(()) => reader.done.clear(),
+            Err(_) => reader.done.values_mut().for_each(|fate| *fate = Fate::Doubt),
+        }
+        reader.lent.clear();
+        self.chains.retain(|chain| chain.group != group);
     }
 
     /// Notes that all loans are over.
@@ -364,6 +424,17 @@ impl Ledger {
                 return Err(format!("P2: message {id} comes to {name}, but is not in the log"));
             }
         }
+        for chain in &self.chains {
+            let Some(messages) = found.groups.get(&chain.group) else { continue };
+            let again = messages.iter().any(|&(_, id)| id == chain.input);
+            let out = chain.outputs.iter().any(|id| there.contains(id));
+            if there.contains(&chain.input) && again == out {
+                let which =
+                    if out { "its outputs are there, and it" } else { "it is done without outputs: it" };
+                let again = if again { "comes again" } else { "does not come again" };
+                return Err(format!("P3: {which} {again}: {chain:?}"));
+            }
+        }
         match found.groups.keys().find(|name| !self.readers.contains_key(*name)) {
             Some(name) => Err(format!("P6: group {name} is there, and nobody made it")),
             None => Ok(()),
@@ -384,6 +455,7 @@ impl Ledger {
     /// Takes what an opening found for what is: it stays so.
     pub(crate) fn resolve(&mut self, found: &Found) {
         self.process_ended();
+        self.chains.clear();
         for sent in &mut self.sent {
             sent.fate = Fate::Absent;
         }

@@ -2,12 +2,16 @@
 
 /// From where short sequences of steps begin, and which steps there are.
 mod beginnings;
+/// How a message is acked together with what came of it.
+mod behaviour_ack_with;
 /// How a queue ends, and what the next opening finds.
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
 /// Dedup keys and unique keys.
 mod behaviour_keys;
+/// Groups that take some kinds of messages alone.
+mod behaviour_kinds;
 /// Loans with a time limit, and receipts.
 mod behaviour_loans;
 /// Dead letters, seek, pause, purge: done without a loan.
@@ -34,6 +38,8 @@ mod broken_group;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
+/// A pipeline over crashes, and whatever can happen beside its acks.
+mod chains;
 /// What comes next, from a seed or from a fuzzer.
 mod choices;
 /// How the command line is run.
@@ -56,6 +62,8 @@ mod cli_work;
 mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// Acks that travel with the outputs, at the same.
+mod crash_chains;
 /// Segments that are given up, at a crash after and a failure of every operation.
 mod crash_free;
 /// Keys, at a crash after and a failure of every operation, and by many threads.

@@ -275,3 +275,23 @@ fn a_new_half_in_use_before_its_sync_is_found() {
 fn an_opening_that_goes_on_in_the_same_half_is_found() {
     is_found(Plant::SameHalf, &crashes(&workloads::holes(false), 170, 4), &["P1"]);
 }
+
+#[test]
+fn a_message_that_is_done_before_its_batch_is_durable_is_found() {
+    is_found(Plant::DoneBeforeBatch, &crashes(&workloads::chains(), 60, 4), &["P3", "P1"]);
+}
+
+#[test]
+fn acks_that_are_applied_again_over_a_seek_are_found() {
+    is_found(Plant::SettledOverSeek, &crashes(&workloads::chains(), 60, 3), &["P1"]);
+}
+
+#[test]
+fn acks_that_the_manifest_says_too_early_are_in_the_files_are_found() {
+    is_found(Plant::SettlesToldEarly, &crashes(&workloads::chains(), 60, 3), &["P3", "P5"]);
+}
+
+#[test]
+fn acks_that_a_snapshot_claims_too_early_are_found() {
+    is_found(Plant::SettledTooFar, &crashes(&workloads::chained_switches(false), 30, 3), &["P3"]);
+}

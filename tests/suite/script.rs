@@ -186,6 +186,14 @@ impl Run {
                 }
             }
             Step::AckAll { group } => self.ack_all(&queue, group),
+            Step::AckWith { group, count } => self.ack_with(group, count)?,
+            Step::Seek { group } => {
+                self.drop_all(group);
+                let sought = queue.group(group).and_then(|group| group.seek(Start::Beginning));
+                self.collect(|ledger| ledger.sought(group, Err(&Error::Timeout)));
+                self.note(&sought);
+                self.ledger.sought(group, sought.as_ref().map(|_| ()));
+            }
             Step::Nack { group } => {
                 let Some((id, job)) = self.oldest(group) else { return Ok(()) };
                 self.ledger.returned(group, id);
@@ -273,6 +281,8 @@ impl Run {
     }
 
     fn receive(&mut self, queue: &Queue, group: &'static str, count: usize) -> Verdict {
+        // What comes of its messages is pushed so, too.
+        let queue = at(queue, has_synced_outputs(group));
         let received =
             queue.group(group).and_then(|found| found.consumer().recv_batch(count, Duration::ZERO));
         self.note(&received);
@@ -299,6 +309,19 @@ impl Run {
             let ok = !self.stopped() && answers.as_ref().is_ok_and(|answers| answers[index].is_ok());
             self.ledger.settled(group, id, ok);
         }
+    }
+
+    fn ack_with(&mut self, group: &'static str, count: usize) -> Verdict {
+        let Some((input, job)) = self.oldest(group) else { return Ok(()) };
+        let outputs = self.ledger.begin(count, has_synced_outputs(group));
+        let acked = job.ack_with(outputs.iter().map(|&id| payload(id, 150)));
+        self.collect(|ledger| ledger.chained(group, input, &outputs, Err(&Error::Timeout)));
+        self.note(&acked);
+        let told = acked.as_ref().map(|_| ());
+        // A disk that has stopped stores nothing of it.
+        let told = if self.stopped() { Err(acked.as_ref().err().unwrap_or(&Error::Timeout)) } else { told };
+        self.ledger.chained(group, input, &outputs, told);
+        self.ledger.pushed(&outputs, &acked.map(|offsets| offsets.map(backlog::Offset::get).collect()))
     }
 
     /// Takes what the disk has kept of the ends during a call; before its answer is noted.
@@ -446,4 +469,10 @@ impl Run {
 
 fn at(queue: &Queue, synced: bool) -> Queue {
     queue.with_durability(if synced { Durability::Synced } else { Durability::Buffered })
+}
+
+/// Tells whether what comes of a group's messages is pushed synced. Of one of each kind it is, and of
+/// one it is not.
+fn has_synced_outputs(group: &str) -> bool {
+    !["buffered", "mixed"].contains(&group)
 }

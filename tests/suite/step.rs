@@ -29,6 +29,16 @@ pub(crate) enum Step {
     AckAll {
         group: &'static str,
     },
+    /// Acks one together with pushes of what came of it.
+    AckWith {
+        group: &'static str,
+        /// Outputs.
+        count: usize,
+    },
+    /// Goes on at the beginning; all loans are dropped.
+    Seek {
+        group: &'static str,
+    },
     Nack {
         group: &'static str,
     },

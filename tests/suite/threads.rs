@@ -102,6 +102,19 @@ impl Stage {
                 let _ = job.release();
                 continue;
             }
+            if dice.below(4) == 0 {
+                let outputs = self.note(|ledger| {
+                    ledger.returned(GROUP, id);
+                    ledger.begin(2, true)
+                });
+                let acked = job.ack_with(outputs.iter().map(|&id| payload(id, 40)));
+                self.note(|ledger| {
+                    let told = if ledger.deaf { Err(&Error::Timeout) } else { acked.as_ref().map(|_| ()) };
+                    ledger.chained(GROUP, id, &outputs, told);
+                    ledger.pushed(&outputs, &acked.clone().map(|offsets| offsets.map(Offset::get).collect()))
+                })?;
+                continue;
+            }
             let acked = job.ack();
             let heard = acked.is_ok() && !self.stopped();
             self.note(|ledger| ledger.settled(GROUP, id, heard));

@@ -12,7 +12,7 @@ use crate::rust_text::{first_names, named_under, strip, without_tests, words};
 const LEVELS: [&[&str]; 9] = [
     &["error", "offset", "header", "clock", "storage", "sync", "wake", "plant", "cron"],
     &["commit", "format", "codec", "options"],
-    &["log", "offsets", "manifest", "inspect"],
+    &["log", "offsets", "manifest", "inspect", "message"],
     &["group", "compact"],
     &["engine"],
     &["share"],

@@ -247,3 +247,75 @@ pub(crate) fn reserves() -> Workload {
     let steps = vec![push(true, 10), batch(4090), batch(20), push(false, 10), push(false, 10)];
     Workload { name: "reserves", setup: Setup { segment_bytes: 1 << 20, ..small() }, steps }
 }
+
+/// Messages that are acked together with what came of them, in groups of each kind, over rolls, half
+/// switches, seeks, groups that are made anew, and every kind of end.
+pub(crate) fn chains() -> Workload {
+    const MIXED: &str = "mixed";
+    let with = |group, count| Step::AckWith { group, count };
+    let mut steps = vec![
+        Step::Create { group: SYNCED, synced: true },
+        Step::Create { group: BUFFERED, synced: false },
+        Step::Create { group: MIXED, synced: true },
+        Step::Batch { synced: true, count: 6, length: 200 },
+    ];
+    for group in [SYNCED, BUFFERED, MIXED] {
+        steps.extend([
+            Step::Receive { group, count: 4 },
+            with(group, 1),
+            Step::Nack { group },
+            with(group, 2),
+            push(false, 50),
+        ]);
+    }
+    for (end, group) in [(Step::Kill, SYNCED), (Step::PowerCut { seed: 5 }, BUFFERED), (Step::Reopen, MIXED)]
+    {
+        steps.extend([
+            Step::Sync,
+            end,
+            Step::Receive { group, count: 3 },
+            with(group, 1),
+            // Into another segment.
+            push(group == MIXED, 5000),
+            with(group, 1),
+            Step::Advance { seconds: 3 },
+            Step::Duties,
+            Step::Ack { group, count: 1 },
+        ]);
+    }
+    steps.extend([
+        Step::Seek { group: SYNCED },
+        Step::Receive { group: SYNCED, count: 3 },
+        with(SYNCED, 1),
+        Step::Receive { group: BUFFERED, count: 2 },
+        with(BUFFERED, 1),
+        Step::Seek { group: BUFFERED },
+        Step::Remove { group: MIXED },
+        Step::Create { group: MIXED, synced: true },
+        Step::Receive { group: MIXED, count: 2 },
+        with(MIXED, 3),
+        Step::Reopen,
+        Step::Receive { group: SYNCED, count: 2 },
+        with(SYNCED, 1),
+        with(SYNCED, 1),
+    ]);
+    Workload { name: "chains", setup: small(), steps }
+}
+
+/// Acks in batches, over half switches.
+pub(crate) fn chained_switches(synced: bool) -> Workload {
+    let group = if synced { SYNCED } else { BUFFERED };
+    let mut steps = vec![Step::Create { group, synced }, Step::Batch { synced: true, count: 30, length: 4 }];
+    for _ in 0..3 {
+        steps.extend([
+            Step::Receive { group, count: 2 },
+            Step::AckWith { group, count: 1 },
+            Step::Fill { group, times: 30 },
+            Step::AckWith { group, count: 1 },
+            Step::Fill { group, times: 35 },
+        ]);
+    }
+    steps.extend([Step::Sync, Step::Receive { group, count: 3 }, Step::AckWith { group, count: 2 }]);
+    let name = if synced { "chained-switches" } else { "buffered-chained-switches" };
+    Workload { name, setup: small(), steps }
+}

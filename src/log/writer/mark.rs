@@ -7,13 +7,23 @@ use std::collections::BTreeMap;
 
 use super::Writer;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, LogMark};
+use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES};
 use crate::offset::Offset;
 use crate::plant::{Plant, planted};
 
-/// For each group by name: the generation of the half that holds, and a position in it before which
-/// all entries are durable.
-pub(crate) type GroupMarks = BTreeMap<String, (u64, u64)>;
+/// How far a group's file is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupTold {
+    /// That of the half that holds.
+    pub(crate) generation: u64,
+    /// A position in it before which all entries are durable.
+    pub(crate) mark: u64,
+    /// The oldest segment whose acks are not in it, or [`NO_SETTLES`].
+    pub(crate) settles_from: u64,
+}
+
+/// The groups, by name.
+pub(crate) type GroupMarks = BTreeMap<String, GroupTold>;
 
 /// How many offsets are reserved at first; each reserve is twice the one before.
 pub(super) const FIRST_RESERVE: u64 = 1 << 12;
@@ -89,7 +99,7 @@ impl Writer {
     /// Writes a slot with this mark, and what is durable of the groups' files by now.
     fn tell(&mut self, mark: LogMark, groups: &GroupMarks) -> Result<()> {
         // Of what lies behind the mark the walk at opening tells; the row may know more already.
-        let about = self.active.about;
+        let (about, number) = (self.active.about, self.active.segment.number);
         let updated = self.manifest.update(|slot| {
             slot.log = mark;
             if let Some(row) = slot.segments.last_mut() {
@@ -98,7 +108,13 @@ impl Writer {
             for row in &mut slot.groups {
                 // One that nobody tells of keeps its own: that still holds, for the half it names.
                 if let Some(newer) = news(row, groups) {
-                    (row.generation, row.mark) = newer;
+                    (row.generation, row.mark) = (newer.generation, newer.mark);
+                }
+                if let Some(told) = groups.get(&row.name).filter(|_| mark.closed) {
+                    row.settles_from = told.settles_from;
+                } else if !mark.closed && row.settles_from == NO_SETTLES {
+                    // Batches with acks may come from now on.
+                    row.settles_from = number;
                 }
             }
         });
@@ -136,6 +152,7 @@ impl Writer {
 
 /// Returns what a row of the manifest does not know yet. What it told once stays told: of a half that
 /// was found to be shorter, nobody gets here.
-fn news(row: &GroupRow, groups: &GroupMarks) -> Option<(u64, u64)> {
-    groups.get(&row.name).copied().filter(|&told| told > (row.generation, row.mark))
+fn news(row: &GroupRow, groups: &GroupMarks) -> Option<GroupTold> {
+    let newer = |told: &GroupTold| (told.generation, told.mark) > (row.generation, row.mark);
+    groups.get(&row.name).copied().filter(newer)
 }

@@ -8,12 +8,9 @@ use crate::codec::{self, Encoding, Serialize};
 use crate::engine::keys;
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
-use crate::format::record::{self, MAX_HEADER_NAME, Tag};
+use crate::format::record::{self, MAX_HEADER_NAME, MAX_KIND, Tag};
 use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
-
-/// Bytes of the longest kind.
-const MAX_KIND: usize = 255;
 
 /// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///
@@ -88,6 +85,19 @@ impl Ready<'_> {
         let (length, limit) = (value.len() as u64, u64::from(record::MAX_VALUE));
         Err(Error::TooLarge { what: "an attribute", length, limit })
     }
+}
+
+/// Encodes messages and hands their records on; `wall` tells milliseconds since 1970.
+///
+/// # Errors
+/// As [`Message::ready`], and what `to` says.
+pub(crate) fn with_records<R>(
+    messages: &[Message<'_>],
+    wall: impl Fn() -> u64,
+    to: impl FnOnce(&[Record<'_>]) -> Result<R>,
+) -> Result<R> {
+    let ready = messages.iter().map(|message| message.ready(&wall)).collect::<Result<Vec<_>>>()?;
+    to(&ready.iter().map(Ready::record).collect::<Vec<_>>())
 }
 
 impl<'a> Message<'a> {
