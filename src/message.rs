@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock;
 use crate::codec::{self, Encoding, Serialize};
-use crate::engine::keys;
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
+use crate::format::index::MAX_KEY;
 use crate::format::record::{self, MAX_HEADER_NAME, MAX_KIND, Tag};
 use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
@@ -317,11 +317,11 @@ impl<'a> Message<'a> {
             ready.put(Tag::Priority, &[priority])?;
         }
         if let Some(key) = &attributes.ordering_key {
-            keys::check_key(key)?;
+            check_key(key)?;
             ready.put(Tag::OrderingKey, key)?;
         }
         if let Some((key, unique)) = &attributes.key {
-            keys::check_key(key)?;
+            check_key(key)?;
             ready.put(Tag::DedupKey, key)?;
             if *unique {
                 ready.put(Tag::Unique, &[1])?;
@@ -348,6 +348,18 @@ impl<'a> Message<'a> {
         }
         Ok(ready)
     }
+}
+
+/// Refuses what cannot be a key.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+    if (1..=MAX_KEY).contains(&key.len()) {
+        return Ok(());
+    }
+    let what = format!("a key of {} bytes: 1 to {} are allowed", key.len(), MAX_KEY);
+    Err(Error::Invalid { what })
 }
 
 impl<'a> From<Cow<'a, [u8]>> for Message<'a> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::index::{self, Row};
 use crate::format::record::Tag;
 use crate::group::live::Live;
@@ -87,13 +87,4 @@ impl Engine {
         }
         Ok(found)
     }
-}
-
-/// Says that a key cannot be one.
-pub(crate) fn check_key(key: &[u8]) -> Result<()> {
-    if (1..=index::MAX_KEY).contains(&key.len()) {
-        return Ok(());
-    }
-    let what = format!("a key of {} bytes: 1 to {} are allowed", key.len(), index::MAX_KEY);
-    Err(Error::Invalid { what })
 }

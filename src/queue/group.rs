@@ -8,11 +8,12 @@ use super::group_options::{GroupOptions, Start};
 use super::stats::{GroupStats, group_stats};
 use crate::clock;
 use crate::consumer::Consumer;
-use crate::engine::{Handle, keys};
+use crate::engine::Handle;
 use crate::error::Result;
 use crate::format::snapshot::UNTIL_RESUMED;
 use crate::group::live::Live;
 use crate::group::rule::MessageState;
+use crate::message::check_key;
 use crate::offset::Offset;
 use crate::options::Durability;
 
@@ -95,7 +96,7 @@ impl Group {
     /// # Errors
     /// As [`Group::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
     pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
-        keys::check_key(key.as_ref())?;
+        check_key(key.as_ref())?;
         self.handle.engine().discard_key_in(&self.live, key.as_ref())
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
 use crate::engine::recovery::Recovery;
-use crate::engine::{Claim, Handle, NewGroup, keys};
+use crate::engine::{Claim, Handle, NewGroup};
 use crate::error::Result;
 pub use crate::message::Message;
-use crate::message::{self, Ready};
+use crate::message::{self, Ready, check_key};
 use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
 
@@ -248,7 +248,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
     pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
-        keys::check_key(key.as_ref())?;
+        check_key(key.as_ref())?;
         self.handle.engine().discard_key(key.as_ref())
     }
 

@@ -93,7 +93,8 @@ impl Options {
     ///
     /// It goes by whole segments, the oldest first, in the background: a segment is given up when all of
     /// it is done and its newest message is old enough. With [`Options::retain_bytes`] too, either is
-    /// enough. It holds for this opening of the queue.
+    /// enough. It holds for this opening of the queue. A dedup key whose message was given up is free from
+    /// the next opening on.
     #[must_use]
     pub fn retain_for(mut self, time: Duration) -> Self {
         self.settings.retain_for = Some(time);

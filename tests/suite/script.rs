@@ -314,7 +314,8 @@ impl Run {
     fn ack_with(&mut self, group: &'static str, count: usize) -> Verdict {
         let Some((input, job)) = self.oldest(group) else { return Ok(()) };
         let outputs = self.ledger.begin(count, has_synced_outputs(group));
-        let acked = job.ack_with(outputs.iter().map(|&id| payload(id, 150)));
+        let outputs_of: Vec<_> = outputs.iter().map(|&id| self.message(id, 150)).collect();
+        let acked = job.ack_with(outputs_of);
         self.collect(|ledger| ledger.chained(group, input, &outputs, Err(&Error::Timeout)));
         self.note(&acked);
         let told = acked.as_ref().map(|_| ());

@@ -16,7 +16,7 @@ rows! {
     13 a_device_that_stalls_holds_up_only_who_needs_it "the device stalls" [
         Append Batch Sync Roll => ("waits; others Timeout" stall::a_stall);
         Ack Switch => ("waits; pushes and other groups go on" stall::a_stall);
-        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
         Open => ("waits; others Locked" stall::a_stall);
         Inspect => ("waits; the owner goes on" stall::a_stall);
     ]
@@ -73,7 +73,7 @@ rows! {
     21 a_missing_segment_is_refused "segment missing: in the middle, the last; below the first live one comes with issue 6" [
         Append Batch Sync Roll Ack Switch => (never "what is open stays open: row 33");
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Open => ("O, =" files::a_missing_segment);
         Inspect => ("report" files::a_missing_segment);
     ]
@@ -90,7 +90,7 @@ rows! {
         Append Batch Sync Ack Switch => ("=" errors::no_descriptors);
         Roll => ("E" errors::no_descriptors);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Open => ("O" errors::no_descriptors);
         Inspect => ("E" errors::no_descriptors);
     ]
@@ -111,7 +111,7 @@ rows! {
         Roll => ("E" errors::not_allowed);
         Ack Switch => ("Q" errors::not_allowed);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Open => ("O" errors::not_allowed);
         Inspect => ("=" errors::not_allowed);
     ]
@@ -137,7 +137,7 @@ rows! {
 
     29 clocks_that_jump_decide_nothing_but_when "clock jumps by years" [
         Append Batch Sync Roll Ack Switch => ("=" clocks::a_jump);
-        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
         Open => ("=" clocks::a_jump);
         Inspect => ("=" clocks::a_jump);
     ]
@@ -146,7 +146,7 @@ rows! {
         Append Batch Sync Ack => (never "no name is looked up there");
         Roll => ("E" folder::strangers);
         Switch => (never "by design: both halves are open since the opening, and a switch looks no name up");
-        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
         Open => ("O" folder::strangers);
         Inspect => ("report" folder::strangers);
     ]
@@ -169,7 +169,7 @@ rows! {
         Append Batch Sync => ("X" removed::removed);
         Roll => ("X, E" removed::removed);
         Ack Switch => ("Q" removed::removed);
-        Copy Delete => (later 6 "nothing is rewritten or freed yet");
+        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
         Open => ("O" removed::removed);
         Inspect => ("report" removed::removed);
     ]

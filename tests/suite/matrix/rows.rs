@@ -10,14 +10,14 @@ rows! {
         Append Sync Roll Ack Switch Open => ("K" power::a_killed_process);
         Batch => ("K" power::killed_or_panicked);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Inspect => ("=" power::a_killed_process);
     ]
 
     2 a_power_cut_loses_nothing_that_was_synced "power cut: unsynced writes lost, reordered, torn by sector" [
         Append Batch Sync Roll Ack Switch Open => ("K" power::a_power_cut);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Inspect => ("=" power::a_power_cut);
     ]
 
@@ -26,7 +26,7 @@ rows! {
         Roll Open => ("K" power::lost_names);
         Switch => (never "by design: both halves are there since the group's birth, and a switch changes no name");
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Inspect => ("=" power::lost_names);
     ]
 
@@ -37,7 +37,7 @@ rows! {
         Ack => ("Q" errors::no_room);
         Switch => ("E, Q" errors::no_room);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Open => ("=" errors::no_room);
         Inspect => ("=" errors::no_room);
     ]
@@ -55,7 +55,7 @@ rows! {
     6 a_call_cut_short_or_interrupted_goes_on "EINTR, EAGAIN, short without an error" [
         Append Batch Sync Roll Ack Switch Open Inspect => ("=" errors::interrupted);
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
     ]
 
     7 a_limit_of_file_size_is_a_full_disk "EFBIG, RLIMIT_FSIZE (SIGXFSZ ignored; else as 1)" [
@@ -91,7 +91,7 @@ rows! {
         Roll => ("E" errors::a_broken_folder);
         Switch => (never "by design: both halves are there since the group's birth, and a switch changes no name");
         Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "no segment is freed yet");
+        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
         Open => ("O" errors::a_broken_folder);
     ]
 
