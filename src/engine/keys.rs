@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::error::Result;
-use crate::format::index::{self, Row};
+use crate::format::index;
 use crate::format::record::Tag;
 use crate::group::live::Live;
 
@@ -43,47 +43,37 @@ impl Engine {
         let hashes = [Tag::DedupKey, Tag::Unique].map(|kind| index::hash(self.queue, kind, key));
         let set = self.log.set();
         let mut offsets = Vec::new();
-        let mut rows: Vec<Row> = Vec::new();
         for (number, segment) in set.iter().enumerate() {
             let end = set.get(number + 1).map_or(u64::MAX, |next| next.base);
             if end <= from || segment.tags() & Tag::DedupKey.bit() == 0 {
                 continue;
             }
-            let mut next = self.log.first_row(segment, from)?;
-            loop {
-                rows.clear();
-                self.log.rows(segment, next, &mut rows)?;
-                if rows.is_empty() {
-                    break;
+            let first = self.log.first_row(segment, from)?;
+            self.log.each_row(segment, first, |row| {
+                if hashes.contains(&row.dedup) {
+                    offsets.push(row.offset);
                 }
-                next += rows.len() as u64;
-                offsets.extend(rows.iter().filter(|row| hashes.contains(&row.dedup)).map(|row| row.offset));
-            }
+            })?;
         }
         Ok(offsets)
     }
+
     /// Finds which of the dedup keys that are wanted some message has that was pushed at a time or later.
     #[cfg(feature = "schedules")]
     pub(super) fn hashes_since(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
         let abouts = self.manifest.slot().segments;
         let mut found = Vec::new();
-        let mut rows: Vec<Row> = Vec::new();
         for segment in self.log.set().iter().rev() {
             let about = abouts.iter().find(|row| row.number == segment.number && row.length != 0);
             let older = about.is_some_and(|row| row.about.last < since);
             if older || segment.tags() & Tag::DedupKey.bit() == 0 {
                 continue;
             }
-            let mut next = 0;
-            loop {
-                rows.clear();
-                self.log.rows(segment, next, &mut rows)?;
-                if rows.is_empty() {
-                    break;
+            self.log.each_row(segment, 0, |row| {
+                if wanted(row.dedup) {
+                    found.push(row.dedup);
                 }
-                next += rows.len() as u64;
-                found.extend(rows.iter().map(|row| row.dedup).filter(|&hash| wanted(hash)));
-            }
+            })?;
         }
         Ok(found)
     }

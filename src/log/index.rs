@@ -216,6 +216,28 @@ impl Log {
         Ok(())
     }
 
+    /// Goes through the rows of a segment from row number `from` on.
+    ///
+    /// # Errors
+    /// As [`Log::summary`].
+    pub(crate) fn each_row(
+        self: &Arc<Self>,
+        segment: &Arc<Segment>,
+        mut from: u64,
+        mut each: impl FnMut(&Row),
+    ) -> Result<()> {
+        let mut rows = Vec::new();
+        loop {
+            rows.clear();
+            self.rows(segment, from, &mut rows)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            from += rows.len() as u64;
+            rows.iter().for_each(&mut each);
+        }
+    }
+
     /// Returns the number of the first row at or behind an offset.
     ///
     /// # Errors
