@@ -212,10 +212,9 @@ impl Survey {
         let path = || self.paths[holds].clone();
         let snapshot =
             Snapshot::decode(&bytes).map_err(|malformed| not_accepted(path(), PAGE_POSITION, malformed))?;
-        let bytes = self.read(holds, shape.entries, shape.length - shape.entries)?;
         // A half that was switched to since has entries of its own, of which the manifest knows nothing.
         let told = if shape.generation == self.manifest { self.mark } else { 0 };
-        let walk = walk(&bytes, header.salt, shape.entries, told).map_err(|Hole { position, bound }| {
+        let walk = self.walk(holds, &shape, header.salt, told)?.map_err(|Hole { position, bound }| {
             let problem = format!(
                 "expected an entry, since everything below byte {bound} was known durable, found none"
             );
@@ -223,6 +222,27 @@ impl Survey {
         })?;
         let wounded = self.check_other(1 - holds, pages, &header)?;
         Ok(Found { holds, header, snapshot, walk, wounded })
+    }
+
+    /// Reads the entries of a half, of which the manifest tells how far they go. What it tells of was closed,
+    /// and is never appended to again: where they end just there, nobody need look behind them. The room for
+    /// entries is many times what they take, if much waits.
+    fn walk(
+        &self,
+        half: usize,
+        shape: &Shape,
+        salt: u32,
+        told: u64,
+    ) -> Result<std::result::Result<Walk, Hole>> {
+        if (shape.entries..shape.length).contains(&told) {
+            let bytes = self.read(half, shape.entries, told - shape.entries)?;
+            let found = walk(&bytes, salt, shape.entries, told);
+            if found.as_ref().is_ok_and(|found| found.end == told) {
+                return Ok(found);
+            }
+        }
+        let bytes = self.read(half, shape.entries, shape.length - shape.entries)?;
+        Ok(walk(&bytes, salt, shape.entries, told))
     }
 
     /// Reads the snapshot of a half. The inner error says why the half is not whole: a crash leaves
