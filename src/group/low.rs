@@ -74,3 +74,36 @@ impl Low {
         fronts.chain(self.strays.first().copied()).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_take_little_more_than_8_bytes_each() {
+        let mut low = Low::default();
+        (0..1_000_000).for_each(|offset| low.push(u8::try_from(offset % 4).unwrap(), offset, false));
+
+        let bytes: usize = low.queues.iter().map(|queue| queue.capacity() * 8).sum();
+
+        assert!(bytes < 12_000_000, "{bytes}");
+        assert_eq!((low.len(), low.first()), (1_000_000, Some((rank_of(3), 3))));
+    }
+
+    #[test]
+    fn higher_ones_go_first_and_who_is_gone_is_passed() {
+        let mut low = Low::default();
+        for (priority, offset, stray) in [(0, 5, false), (2, 6, false), (2, 8, false), (2, 7, true)] {
+            low.push(priority, offset, stray);
+        }
+        assert_eq!(low.first(), Some((rank_of(2), 6)));
+
+        // From the middle first: it stays in the queue until it is at the front.
+        low.removed(2, 8, |offset| offset != 8);
+        low.removed(2, 6, |offset| offset < 6);
+        assert_eq!((low.first(), low.is_stray(2, 7)), (Some((rank_of(2), 7)), true));
+        low.removed(2, 7, |offset| offset < 6);
+
+        assert_eq!((low.first(), low.len()), (Some((rank_of(0), 5)), 1));
+    }
+}
