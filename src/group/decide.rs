@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::exceptions::{ALONE_FROM, Exception, Held, Life};
 use super::holder::{count_of, holder_of};
-use super::lines::{PLAIN, rank_of};
+use super::lines::PLAIN;
 use super::policy::retry;
 use super::state::{Now, State};
 use crate::clock::millis;
@@ -86,18 +86,6 @@ impl State {
             low if fresh => Next::Fresh { or: low.map(|(_, offset)| offset) },
             _ => nothing,
         }
-    }
-
-    /// Tells whether nothing of a higher priority than the `priority` of a message that was not met yet
-    /// is to be lent first.
-    pub(crate) fn is_next(&self, priority: u8) -> bool {
-        let (plain, alone) = self.exceptions.first_ready();
-        plain.into_iter().chain(alone).all(|(rank, _)| rank > rank_of(priority))
-    }
-
-    /// Returns the next message of an ordering key for a receive that has `out` of its messages.
-    pub(crate) fn next_of(&self, key: u64, out: usize) -> Option<u64> {
-        self.exceptions.next_of(key, out)
     }
 
     /// Returns the hash of a message's ordering key, if it was put aside with one; else 0.

@@ -279,9 +279,10 @@ impl Exceptions {
 
     /// Returns the next message of a key for the receive that has the first `out` of them already; it is
     /// ready, and need not be alone.
-    pub(crate) fn next_of(&self, key: u64, out: usize) -> Option<u64> {
+    pub(crate) fn next_of(&self, key: u64, out: usize) -> Option<Turn> {
         let next = self.lines.next(key, out)?;
-        self.map.get(&next).is_some_and(|one| one.is_ready() && one.losses < ALONE_FROM).then_some(next)
+        let one = self.map.get(&next).filter(|one| one.is_ready() && one.losses < ALONE_FROM)?;
+        Some((rank_of(one.priority), next))
     }
 
     /// Counts the messages with an ordering key that are not out, whether or not it is their turn.

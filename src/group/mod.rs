@@ -29,6 +29,7 @@ pub(crate) mod settle_with;
 pub(crate) mod settling;
 pub(crate) mod state;
 mod stored;
+mod turns;
 mod writer;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::aside::{self, Aside};
 use super::decide::{Next, Special};
 use super::exceptions::ANY_SEGMENT;
 use super::kinds::Others;
+use super::lines::Turn;
 use super::live::{Live, Locked};
 use super::state::{Now, State};
 use crate::error::{Error, Result};
@@ -33,22 +34,26 @@ pub(crate) struct Loan {
     pub(crate) lease: u32,
 }
 
-/// The ordering keys of what one receive was lent, and of how many messages each.
+/// The ordering keys of what one receive was lent, of how many messages each, and the last loan of it.
 #[derive(Debug, Default)]
-struct Keys(Vec<(u64, usize)>);
+struct Keys(Vec<(u64, usize, (u64, u64))>);
 
 impl Keys {
-    fn took(&mut self, key: u64) {
-        match self.0.iter_mut().find(|(known, _)| *known == key) {
+    fn took(&mut self, key: u64, loan: (u64, u64)) {
+        match self.0.iter_mut().find(|(known, ..)| *known == key) {
             _ if key == 0 => {}
-            Some((_, count)) => *count += 1,
-            None => self.0.push((key, 1)),
+            Some((_, count, last)) => (*count, *last) = (*count + 1, loan),
+            None => self.0.push((key, 1, loan)),
         }
     }
 
-    /// Returns the next message of one of the keys, if it is ready: nobody else gets it meanwhile.
-    fn next(&self, state: &State) -> Option<u64> {
-        self.0.iter().find_map(|&(key, out)| state.next_of(key, out))
+    /// Returns the first of the next messages of the keys, if it is ready: nobody else gets it meanwhile. A
+    /// loan may be over before it is handed out, by a discard or a seek: then others have their turn.
+    fn next(&self, state: &State) -> Option<Turn> {
+        let next = |&(key, out, (offset, delivery)): &(u64, usize, (u64, u64))| {
+            state.holds(offset, delivery).then(|| state.next_of(key, out))?
+        };
+        self.0.iter().filter_map(next).min()
     }
 }
 
@@ -116,13 +121,13 @@ impl Live {
             let lease = ask.lease.unwrap_or_else(|| guard.state.lease());
             let mut next = guard.state.next(now, ask.drain);
             if !matches!(next, Next::Nothing { .. }) {
-                let (back, found) = self.raise(guard, now)?;
+                let (back, found) = self.raise(guard, now, next)?;
                 guard = back;
                 if found {
                     continue;
                 }
-                if let Some(offset) = keys.next(&guard.state) {
-                    next = Next::Again(offset);
+                if let Some(own) = keys.next(&guard.state) {
+                    next = guard.state.next_or(next, own);
                 }
             }
             let again = match next {
@@ -140,8 +145,8 @@ impl Live {
             if let Some(offset) = again {
                 let before = loans.len();
                 guard = self.lend_again(guard, offset, lease, now, loans)?;
-                if loans.len() > before {
-                    keys.took(guard.state.key_of(offset));
+                if let Some(loan) = loans.get(before) {
+                    keys.took(guard.state.key_of(offset), (offset, loan.delivery));
                 }
                 continue;
             }
@@ -169,7 +174,7 @@ impl Live {
 
     /// Puts the message of the highest priority aside that lies ahead, if nothing else goes before it;
     /// tells whether something has changed, or may have: then all is looked at anew.
-    fn raise<'a>(&'a self, mut guard: Locked<'a>, now: Now) -> Result<(Locked<'a>, bool)> {
+    fn raise<'a>(&'a self, mut guard: Locked<'a>, now: Now, next: Next) -> Result<(Locked<'a>, bool)> {
         let shared = &mut *guard;
         let Some(ahead) = &mut shared.ahead else {
             // Somebody reads with it, and will wake us.
@@ -182,7 +187,7 @@ impl Live {
         }
         let Some(row) = ahead.first(end) else { return Ok((guard, false)) };
         let due = if row.due > now.wall { row.due } else { 0 };
-        if due == 0 && !state.is_next(row.priority) {
+        if due == 0 && !state.goes_before(row.priority, next) {
             return Ok((guard, false));
         }
         let special = Special { priority: row.priority, key: 0, due, position: row.position };

@@ -70,7 +70,8 @@ impl State {
     /// Makes the dead letters from an offset on ready again that have not gone bad, with their counters
     /// at zero; at most `limit` rows of them.
     pub(crate) fn revive_all(&self, from: u64, limit: usize, now: Now) -> Vec<Entry> {
-        let dead = self.exceptions.within(from, self.head).filter(|(_, one)| match one.life {
+        // Also ahead of the head: what was put aside there for its priority.
+        let dead = self.exceptions.within(from, Offset::LIMIT).filter(|(_, one)| match one.life {
             Life::Dead { reason, .. } => reason != reason::DAMAGED,
             _ => false,
         });

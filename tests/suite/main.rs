@@ -35,6 +35,8 @@ mod behaviour_settle;
 mod behaviour_time;
 /// What a second hostile reader tried on a group.
 mod broken_group;
+/// What a third hostile reader tried on priorities, keys and what is given up.
+mod broken_jobs;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
