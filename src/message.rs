@@ -211,7 +211,8 @@ impl<'a> Message<'a> {
     /// bytes: the number of an account, the name of a file.
     ///
     /// Priorities do not break the order of a key. Messages whose turn has not come are kept in mind: when
-    /// 65,536 wait in a group, nothing else is read before one of them is handed out.
+    /// 65,536 wait in a group, nothing else is read before one of them is handed out, but for messages of a
+    /// higher priority than the normal one.
     #[must_use]
     pub fn ordering_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.attributes().ordering_key = Some(key.as_ref().to_vec());

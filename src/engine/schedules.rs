@@ -216,7 +216,8 @@ impl Engine {
                 let made = (schedule.make)(tick, now)?;
                 self.push(&[made.record()], Durability::Synced)?;
             }
-            self.passed(name, tick, true);
+            // Should the next one fail, those behind it are looked for again.
+            self.passed(name, tick, schedule.checked);
         }
         self.passed(name, last, true);
         Ok(())

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::format::manifest::{SegmentRow, Slot};
 use crate::format::names;
 use crate::group::live::Live;
+use crate::group::state::State;
 use crate::plant::{Plant, planted};
 
 /// Among the tags of a segment: some batch acks loans.
@@ -43,7 +44,7 @@ impl Engine {
         }
         // Nobody moves back to where they lie, and no group begins there, meanwhile.
         let _changing = lock(&self.changing_groups);
-        let floor = |group: &Arc<Live>| group.look(|state| state.stats().floor);
+        let floor = |group: &Arc<Live>| group.look(State::floor);
         let floors: Vec<u64> = self.all_groups().iter().map(floor).collect();
         if self.freeable(&floors, keep).is_empty() {
             return Ok(0);

@@ -28,6 +28,9 @@ pub(crate) enum Next {
     /// The first message from the head on, if the log has one; else this one, of a low priority; else
     /// to wait, see [`State::next_timer`].
     Fresh { or: Option<u64> },
+    /// Only a message of a high priority that was not met yet, or what this receiver alone may have: too many
+    /// wait for their ordering keys. Else nothing before a loan is settled, or that time.
+    Raised { until: Option<Duration> },
     /// Nothing before a loan is settled, or that time.
     Nothing { until: Option<Duration> },
 }
@@ -44,8 +47,8 @@ pub(crate) struct Special {
     pub(crate) position: u64,
 }
 
-/// So many messages wait for others of their ordering keys at the most; then nothing further is met
-/// until one of them is lent, since each takes memory.
+/// So many messages wait for others of their ordering keys at the most; then nothing further is met, but
+/// for what has a high priority, until one of them is lent: each takes memory.
 const MOST_IN_LINES: u64 = 1 << 16;
 
 /// What became of the acks of a batch.
@@ -84,7 +87,7 @@ impl State {
         match first {
             Some((rank, offset)) if rank <= PLAIN || !fresh => Next::Again(offset),
             low if fresh => Next::Fresh { or: low.map(|(_, offset)| offset) },
-            _ => nothing,
+            _ => Next::Raised { until: self.next_timer(now) },
         }
     }
 

@@ -331,7 +331,7 @@ impl Live {
     /// Returns an offset below which everything is done, and durably so.
     pub(crate) fn synced_floor(&self) -> Result<u64> {
         // Before the sync: what is done after it is not durable yet.
-        let floor = self.look(|state| state.stats().floor);
+        let floor = self.look(State::floor);
         self.sync_lazily()?;
         Ok(floor)
     }

@@ -54,7 +54,7 @@ impl Live {
         for &offset in offsets {
             guard = self.with_room_for(guard, 1, SPLIT)?;
             // What was met is a message; ahead of the head there are gaps, which count as none.
-            let mut there = offset < guard.state.stats().head;
+            let mut there = offset < guard.state.head();
             if !there {
                 drop(guard);
                 there = receive::is_there(&mut cursor, offset)?;

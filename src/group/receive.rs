@@ -20,6 +20,8 @@ use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
 
 /// The most messages that one entry lends.
 const MOST: usize = 1024;
+/// Of so many ordering keys a receive may get several messages: each is looked at before each loan.
+const MOST_KEYS: usize = 64;
 /// The most rows of loans that are ended before anything else happens.
 const MOST_ENDED: usize = 64;
 
@@ -40,9 +42,12 @@ struct Keys(Vec<(u64, usize, (u64, u64))>);
 
 impl Keys {
     fn took(&mut self, key: u64, loan: (u64, u64)) {
+        let full = self.0.len() == MOST_KEYS;
         match self.0.iter_mut().find(|(known, ..)| *known == key) {
             _ if key == 0 => {}
             Some((_, count, last)) => (*count, *last) = (*count + 1, loan),
+            // The others of a key too many come with the next receive.
+            None if full => {}
             None => self.0.push((key, 1, loan)),
         }
     }
@@ -131,7 +136,7 @@ impl Live {
                 }
             }
             let again = match next {
-                Next::Nothing { .. } => None,
+                Next::Nothing { .. } | Next::Raised { .. } => None,
                 Next::Again(offset) => Some(offset),
                 Next::Fresh { or } => {
                     let (back, found) = self.lend_fresh(guard, left, lease, now, loans)?;
@@ -151,7 +156,7 @@ impl Live {
                 continue;
             }
             let due = match next {
-                Next::Nothing { until } => until,
+                Next::Nothing { until } | Next::Raised { until } => until,
                 _ => guard.state.next_timer(now),
             };
             if !loans.is_empty() {
@@ -199,7 +204,7 @@ impl Live {
     /// Reads what lies ahead, no lock held.
     fn read_ahead<'a>(&'a self, mut guard: Locked<'a>) -> Result<Locked<'a>> {
         let Some(mut ahead) = guard.ahead.take() else { return Ok(guard) };
-        let (seeks, head) = (guard.seeks, guard.state.stats().head);
+        let (seeks, head) = (guard.seeks, guard.state.head());
         drop(guard);
         let read = ahead.read(&self.log, head);
         let mut guard = self.commit.lock();
@@ -241,7 +246,7 @@ impl Live {
         now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<(Locked<'a>, bool)> {
-        let head = guard.state.stats().head;
+        let head = guard.state.head();
         let shared = &mut *guard;
         let Some(cursor) = &mut shared.fresh else {
             // Somebody reads with it, and will wake us.

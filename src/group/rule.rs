@@ -36,8 +36,9 @@ pub enum MessageState {
 }
 
 impl MessageState {
-    fn of(life: Life, now: Now) -> Self {
-        match life {
+    fn of(one: &Exception, now: Now) -> Self {
+        match one.life {
+            _ if one.settling => Self::OnLoan,
             Life::Ready => Self::Ready,
             Life::Delayed { at, .. } if at.is_none_or(|at| at <= now.mono) => Self::Ready,
             Life::Delayed { .. } => Self::Delayed,
@@ -135,8 +136,8 @@ impl State {
         if self.done_until(offset).is_some() {
             return MessageState::Done;
         }
-        match self.exceptions.at(offset).map(|(_, one)| one.life) {
-            Some(life) => MessageState::of(life, now),
+        match self.exceptions.at(offset) {
+            Some((_, one)) => MessageState::of(one, now),
             None if self.exceptions.is_low_and_due(offset) => MessageState::Ready,
             None if self.exceptions.waits(offset) => MessageState::Delayed,
             None if offset < self.head => MessageState::OnLoan,
@@ -147,7 +148,7 @@ impl State {
     /// Lists the rows of messages that are there; `next` is where the log ends. What was never met is
     /// ready, with gaps in it.
     pub(crate) fn rows(&self, place: MessageState, next: u64, now: Now) -> Vec<(u64, u64)> {
-        let with = self.exceptions.iter().filter(|(_, one)| MessageState::of(one.life, now) == place);
+        let with = self.exceptions.iter().filter(|(_, one)| MessageState::of(one, now) == place);
         let mut rows: Vec<(u64, u64)> = with.map(|(start, one)| (start, one.end)).collect();
         let waiting = |low| {
             let all = self.exceptions.waiting_within(0, self.head);

@@ -94,6 +94,16 @@ impl State {
             })
     }
 
+    /// Every offset below it is done.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Reading has come to every offset below it.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
     /// Returns where reading goes on, as a hint: segment and position.
     pub(crate) fn hint(&self) -> (u64, u64) {
         self.hint

@@ -23,7 +23,7 @@ impl State {
         match next {
             Next::Fresh { .. } if own.0 > PLAIN && is_first => Next::Fresh { or: Some(own.1) },
             Next::Fresh { .. } if own.0 > PLAIN => next,
-            Next::Fresh { .. } => Next::Again(own.1),
+            Next::Fresh { .. } | Next::Raised { .. } => Next::Again(own.1),
             Next::Again(_) if is_first => Next::Again(own.1),
             Next::Again(_) | Next::Nothing { .. } => next,
         }

@@ -436,3 +436,30 @@ fn issue_5_a_random_life_hands_out_what_the_slow_way_says() {
         a_random_life(seed);
     }
 }
+
+/// Too many waited for their ordering key, so that nothing further was read: not even what has a high
+/// priority, which needs no reading in order.
+#[test]
+fn issue_5_a_high_priority_goes_before_however_many_wait_for_their_key() {
+    let _watched = watch::over("a high priority beside many of one key");
+    let disk = SimDisk::new(1);
+    let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+    for _ in 0..66 {
+        queue.push_batch((0..1000).map(|_| Message::new("k").ordering_key("k"))).unwrap();
+    }
+    queue.push("normal").unwrap();
+    let worker = queue.consumer().unwrap();
+    let held = worker.recv().unwrap();
+    assert!(
+        worker.try_recv().unwrap().is_none(),
+        "the others wait for it, and what lies behind them for these"
+    );
+
+    queue.push(Message::new("high").priority(9)).unwrap();
+
+    let high = worker.try_recv().unwrap().unwrap();
+    assert_eq!(high.payload(), b"high");
+    high.ack().unwrap();
+    held.ack().unwrap();
+    assert_eq!(worker.try_recv().unwrap().unwrap().payload(), b"k");
+}
