@@ -103,8 +103,9 @@ impl Delivery {
     ///
     /// # Errors
     /// [`Error::LeaseLost`] if the loan was over already. [`Error::Full`], [`Error::Io`],
-    /// [`Error::TooLarge`], [`Error::Invalid`], [`Error::Exhausted`]: nothing was stored, and the delivery
-    /// ends as one that is dropped does: in a nack, with the error as its reason.
+    /// [`Error::TooLarge`], [`Error::Invalid`], [`Error::Exhausted`], [`Error::Duplicate`] (the key of an output
+    /// is taken): nothing was stored, and the delivery ends as one that is dropped does: in a nack, with the
+    /// error as its reason.
     /// [`Error::Closed`], [`Error::NoSuchGroup`]: nothing was stored. [`Error::Poisoned`] and
     /// [`Error::InDoubt`]: message and outputs may be stored or not, and nobody gets the message before
     /// the next opening, which knows.

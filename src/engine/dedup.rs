@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::Encoded;
 use crate::format::index::Row;
 use crate::format::record::Tag;
+use crate::group::state::State;
 use crate::log::Segment;
 use crate::log::index::CHUNK;
 use crate::log::keys::{self, First, Found, Keys};
@@ -184,15 +185,13 @@ impl Engine {
     /// keys of messages that are not done.
     fn stored_keys(&self) -> Result<Vec<Row>> {
         let set = self.log.set();
-        let abouts = self.manifest.slot().segments;
+        let slot = self.manifest.slot();
         let floor = self.least_floor();
         let (window, now) = (self.settings.dedup, self.clock.wall());
         let mut left = window.count;
         let mut found = Vec::new();
         for (index, segment) in set.iter().enumerate().rev() {
-            let last = abouts.iter().find(|row| row.number == segment.number && row.length != 0);
-            // Of the active one the manifest knows only what is before its mark.
-            let recent = last.is_none_or(|row| !window.is_over(row.about.last, now));
+            let recent = slot.sealed(segment.number).is_none_or(|row| !window.is_over(row.about.last, now));
             let end = set.get(index + 1).map_or(u64::MAX, |next| next.base);
             let unique = segment.tags() & Tag::Unique.bit() != 0 && end > floor;
             let keyed = segment.tags() & Tag::DedupKey.bit() != 0;
@@ -249,7 +248,7 @@ impl Engine {
         if !self.groups().refused.is_empty() {
             return 0;
         }
-        self.all_groups().iter().map(|group| group.look(|state| state.stats().floor)).min().unwrap_or(0)
+        self.all_groups().iter().map(|group| group.look(State::floor)).min().unwrap_or(0)
     }
 }
 

@@ -191,7 +191,7 @@ impl Engine {
             }
             From::Undone => {
                 let floors = self.all_groups();
-                let least = floors.iter().map(|group| group.look(|state| state.stats().floor)).min();
+                let least = floors.iter().map(|group| group.look(State::floor)).min();
                 match least {
                     Some(floor) if floor > first => Ok(at(floor, self.messages_before(floor)?)),
                     _ => Ok(at(first, before)),

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::index;
 use crate::format::record::Tag;
 use crate::group::live::Live;
+use crate::group::state::State;
 
 impl Engine {
     /// Makes the messages that have a dedup or unique key done in every group, on loan or not; returns
@@ -33,8 +34,8 @@ impl Engine {
     /// When the disk refuses.
     pub(crate) fn discard_key_in(&self, group: &Arc<Live>, key: &[u8]) -> Result<u64> {
         self.check_open()?;
-        let floor = group.look(|state| state.stats().floor);
-        group.discard(&self.offsets_of(key, floor)?)
+        let offsets = self.offsets_of(key, group.look(State::floor))?;
+        group.discard(&offsets)
     }
 
     /// Finds the messages from an offset on that have a key of either kind. By its hash: that two keys
@@ -61,11 +62,10 @@ impl Engine {
     /// Finds which of the dedup keys that are wanted some message has that was pushed at a time or later.
     #[cfg(feature = "schedules")]
     pub(super) fn hashes_since(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
-        let abouts = self.manifest.slot().segments;
+        let slot = self.manifest.slot();
         let mut found = Vec::new();
         for segment in self.log.set().iter().rev() {
-            let about = abouts.iter().find(|row| row.number == segment.number && row.length != 0);
-            let older = about.is_some_and(|row| row.about.last < since);
+            let older = slot.sealed(segment.number).is_some_and(|row| row.about.last < since);
             if older || segment.tags() & Tag::DedupKey.bit() == 0 {
                 continue;
             }

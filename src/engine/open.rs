@@ -435,7 +435,7 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
     // Done or not: an ack too is of a message that was there.
     let missing = state.missing(verdict.next, verdict.messages);
     report.lost.extend(missing.map(|offsets| Lost { group: row.name.clone(), offsets }));
-    if state.stats().head > verdict.next {
+    if state.head() > verdict.next {
         state.set_passed(verdict.messages);
     }
     if let Some(entry) = state.lost(verdict.next, now) {

@@ -137,9 +137,9 @@ impl Engine {
             .collect();
         let slot = self.manifest.slot();
         let news = |slot: &Slot, row: &GroupRow| {
-            let at = |number: u64| slot.segments.iter().position(|segment| segment.number == number);
             let told = told.iter().find(|(incarnation, _)| *incarnation == row.incarnation)?.1;
-            (row.settles_from != NO_SETTLES && at(told) > at(row.settles_from)).then_some(told)
+            let later = slot.index_of(told) > slot.index_of(row.settles_from);
+            (row.settles_from != NO_SETTLES && later).then_some(told)
         };
         if !slot.groups.iter().any(|row| news(&slot, row).is_some()) {
             return Ok(());
@@ -207,9 +207,8 @@ pub(super) fn find(
     let mut damages = Vec::new();
     let wanted = || groups.iter().filter(|(row, _)| row.settles_from != NO_SETTLES);
     let Some(from) = wanted().map(|&(_, settled)| settled).min() else { return Ok((settled, damages)) };
-    let at = |row: &GroupRow| slot.segments.iter().position(|segment| segment.number == row.settles_from);
     // One that is not there was given up; all that are there lie behind it.
-    let first = wanted().map(|(row, _)| at(row).unwrap_or(0)).min().unwrap_or(0);
+    let first = wanted().map(|(row, _)| slot.index_of(row.settles_from).unwrap_or(0)).min().unwrap_or(0);
     for (index, row) in slot.segments.iter().enumerate().skip(first) {
         let next = slot.segments.get(index + 1);
         let (end, tags) = match next {

@@ -15,14 +15,12 @@ use std::time::Duration;
 use super::{Engine, lock};
 use crate::clock::millis;
 use crate::error::Result;
-use crate::format::manifest::{SegmentRow, Slot};
+use crate::format::batch::settles_bit;
+use crate::format::manifest::{NO_SETTLES, SegmentRow, Slot};
 use crate::format::names;
 use crate::group::live::Live;
 use crate::group::state::State;
 use crate::plant::{Plant, planted};
-
-/// Among the tags of a segment: some batch acks loans.
-const SETTLES: u64 = 1;
 
 /// For how long, and how much of it, is kept of what is done in every group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,9 +84,10 @@ impl Engine {
 
 /// Returns the index of the first segment that some group's acks may still have to be read from.
 fn pinned_by_settles(slot: &Slot) -> Option<usize> {
-    let from = slot.groups.iter().map(|group| group.settles_from).min()?;
-    let has_settles = |row: &SegmentRow| row.number >= from && row.about.tags & SETTLES != 0;
-    slot.segments.iter().position(has_settles)
+    let wanted = slot.groups.iter().filter(|group| group.settles_from != NO_SETTLES);
+    let from = wanted.map(|group| slot.index_of(group.settles_from).unwrap_or(0)).min()?;
+    let has_settles = |row: &SegmentRow| row.about.tags & settles_bit(true) != 0;
+    slot.segments[from..].iter().position(has_settles).map(|index| from + index)
 }
 
 /// Chooses, of segments in offset order, those that can go: all done below `floor`, sealed, and too old or
@@ -168,9 +167,9 @@ mod tests {
         let mut slot = Slot { segments: rows(), groups: vec![group(2), group(3)], ..Slot::default() };
         assert_eq!(pinned_by_settles(&slot), None);
 
-        slot.segments[0].about.tags = SETTLES;
+        slot.segments[0].about.tags = settles_bit(true);
         assert_eq!(pinned_by_settles(&slot), None);
-        slot.segments[2].about.tags = SETTLES;
+        slot.segments[2].about.tags = settles_bit(true);
         assert_eq!(pinned_by_settles(&slot), Some(2));
     }
 }

@@ -137,6 +137,16 @@ pub(crate) fn position(sequence: u64, copy: u64, slot_bytes: u64) -> u64 {
 }
 
 impl Slot {
+    /// Returns where a segment stands among those that are named.
+    pub(crate) fn index_of(&self, segment: u64) -> Option<usize> {
+        self.segments.iter().position(|row| row.number == segment)
+    }
+
+    /// Returns the row of a segment if it is sealed: of the active one it tells only what lies before the mark.
+    pub(crate) fn sealed(&self, segment: u64) -> Option<&SegmentRow> {
+        self.segments.iter().find(|row| row.number == segment && row.length != 0)
+    }
+
     /// Encodes both copies, each `slot_bytes` long; `None` if it does not fit.
     pub(crate) fn encode(&self, queue: u128, slot_bytes: u64) -> Option<Vec<u8>> {
         let mut one = vec![0; SLOT_HEADER];

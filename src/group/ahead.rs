@@ -12,8 +12,6 @@ use crate::format::index::Row;
 use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::log::{Log, Segment};
 
-const LANES: usize = (HIGHEST - NORMAL) as usize;
-
 /// Where a group looks ahead.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
@@ -27,8 +25,8 @@ pub(super) struct Ahead {
 #[derive(Debug)]
 struct Lane {
     priority: u8,
-    /// Number of the segment in which it is, and of the next row there.
-    segment: u64,
+    /// The place of the segment in which it is, and the number of the next row there.
+    segment: (u64, u64),
     row: u64,
     next: VecDeque<Row>,
     /// There were no more rows behind these.
@@ -51,16 +49,12 @@ impl Ahead {
         // Before the rows are read: what comes meanwhile is looked for again.
         let seen = log.raised();
         if self.lanes.is_empty() {
-            let number = log.segment_of(head);
-            let set = log.set();
-            let row = match set.iter().find(|segment| segment.number == number) {
-                Some(segment) => log.first_row(segment, head)?,
-                None => 0,
+            let (segment, row) = match log.segment_at(head) {
+                Some(segment) => (segment.order(), log.first_row(&segment, head)?),
+                None => Default::default(),
             };
-            let lane =
-                |priority| Lane { priority, segment: number, row, next: VecDeque::new(), ended: false };
+            let lane = |priority| Lane { priority, segment, row, next: VecDeque::new(), ended: false };
             self.lanes = (NORMAL + 1..=HIGHEST).rev().map(lane).collect();
-            debug_assert!(self.lanes.len() == LANES);
         }
         for lane in &mut self.lanes {
             lane.read(log, head)?;
@@ -91,12 +85,12 @@ impl Lane {
         }
         let set = log.set();
         let mut rows = Vec::new();
-        let mut at = set.partition_point(|segment| segment.number < self.segment);
+        let mut at = set.partition_point(|segment| segment.order() < self.segment);
         while self.next.is_empty()
             && let Some(segment) = set.get(at)
         {
-            if segment.number != self.segment {
-                (self.segment, self.row) = (segment.number, 0);
+            if segment.order() != self.segment {
+                (self.segment, self.row) = (segment.order(), 0);
             }
             // Asked first: once it is sealed there come no more.
             let (_, sealed) = segment.end();

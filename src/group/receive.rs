@@ -1,7 +1,7 @@
 //! How does a message get into a consumer's hands?
 //!
-//! Ready messages come in offset order: those that come again before those that were never lent. A
-//! loan is recorded before it is handed out: that is what makes losses countable.
+//! Ready messages come by priority, then in offset order: those that come again before those that were
+//! never lent. A loan is recorded before it is handed out: that is what makes losses countable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,29 +36,36 @@ pub(crate) struct Loan {
     pub(crate) lease: u32,
 }
 
-/// The ordering keys of what one receive was lent, of how many messages each, and the last loan of it.
+/// The ordering keys of what one receive was lent.
 #[derive(Debug, Default)]
-struct Keys(Vec<(u64, usize, (u64, u64))>);
+struct Keys(Vec<Taken>);
+
+/// An ordering key of which a receive was lent messages.
+#[derive(Debug)]
+struct Taken {
+    key: u64,
+    messages: usize,
+    /// Offset and delivery number of the last one.
+    last: (u64, u64),
+}
 
 impl Keys {
-    fn took(&mut self, key: u64, loan: (u64, u64)) {
+    fn took(&mut self, key: u64, last: (u64, u64)) {
         let full = self.0.len() == MOST_KEYS;
-        match self.0.iter_mut().find(|(known, ..)| *known == key) {
+        match self.0.iter_mut().find(|taken| taken.key == key) {
             _ if key == 0 => {}
-            Some((_, count, last)) => (*count, *last) = (*count + 1, loan),
+            Some(taken) => (taken.messages, taken.last) = (taken.messages + 1, last),
             // The others of a key too many come with the next receive.
             None if full => {}
-            None => self.0.push((key, 1, loan)),
+            None => self.0.push(Taken { key, messages: 1, last }),
         }
     }
 
     /// Returns the first of the next messages of the keys, if it is ready: nobody else gets it meanwhile. A
     /// loan may be over before it is handed out, by a discard or a seek: then others have their turn.
     fn next(&self, state: &State) -> Option<Turn> {
-        let next = |&(key, out, (offset, delivery)): &(u64, usize, (u64, u64))| {
-            state.holds(offset, delivery).then(|| state.next_of(key, out))?
-        };
-        self.0.iter().filter_map(next).min()
+        let held = |taken: &&Taken| state.holds(taken.last.0, taken.last.1);
+        self.0.iter().filter(held).filter_map(|taken| state.next_of(taken.key, taken.messages)).min()
     }
 }
 

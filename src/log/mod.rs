@@ -105,6 +105,11 @@ impl Segment {
         self.tags.load(Ordering::Acquire)
     }
 
+    /// Returns where the segment stands in the log: the set is in this order, numbers alone are not.
+    pub(crate) fn order(&self) -> (u64, u64) {
+        (self.base, self.number)
+    }
+
     /// Returns up to where the segment may be read, and whether that is final.
     pub(crate) fn end(&self) -> (u64, bool) {
         // In this order: an end read after "sealed" was seen is the last one.
@@ -179,9 +184,14 @@ impl Log {
 
     /// Returns the number of the segment in which an offset lies; 0 if there is none.
     pub(crate) fn segment_of(&self, offset: u64) -> u64 {
+        self.segment_at(offset).map_or(0, |segment| segment.number)
+    }
+
+    /// Returns the segment in which an offset lies.
+    pub(crate) fn segment_at(&self, offset: u64) -> Option<Arc<Segment>> {
         let set = self.set();
         let index = set.partition_point(|segment| segment.base <= offset);
-        index.checked_sub(1).and_then(|index| set.get(index)).map_or(0, |segment| segment.number)
+        index.checked_sub(1).and_then(|index| set.get(index)).cloned()
     }
 
     /// Returns the offset behind the last message that may be read.

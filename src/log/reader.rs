@@ -389,9 +389,8 @@ impl Cursor {
     /// Goes on in the next segment. This one may have been given up meanwhile.
     fn next_segment(&mut self) -> Result<Option<Step>> {
         let Some(current) = &self.current else { return Ok(None) };
-        let here = (current.segment.base, current.segment.number);
-        let entered =
-            self.enter_one(|set| set.iter().find(|segment| (segment.base, segment.number) > here))?;
+        let here = current.segment.order();
+        let entered = self.enter_one(|set| set.iter().find(|segment| segment.order() > here))?;
         Ok(if entered { None } else { Some(Step::End) })
     }
 }
