@@ -35,7 +35,7 @@ impl Engine {
     pub(crate) fn discard_key_in(&self, group: &Arc<Live>, key: &[u8]) -> Result<u64> {
         self.check_open()?;
         let offsets = self.offsets_of(key, group.look(State::floor))?;
-        group.discard(&offsets)
+        self.discard_in(group, &offsets)
     }
 
     /// Finds the messages from an offset on that have a key of either kind. By its hash: that two keys

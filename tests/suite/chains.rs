@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use backlog::testing::{Fault, ManualClock, SimDisk};
-use backlog::{Consumer, Delivery, Durability, Error, Group, GroupOptions, Options, Queue, Start};
+use backlog::{Consumer, Delivery, Durability, Error, Group, GroupOptions, Message, Options, Queue, Start};
 
 use crate::crash::seeds;
 use crate::dice::Dice;
@@ -230,7 +230,7 @@ fn issue_5_a_message_in_doubt_is_kept_until_the_opening_that_knows() {
         let queue = options().sim_disk(&disk).open().unwrap();
         let levels = Levels { acks: Durability::Synced, outputs: Durability::Synced };
         let group = create(&queue, levels).unwrap();
-        queue.push_batch(["A:0", "A:1"]).unwrap();
+        queue.push_batch([Message::new("A:0").dedup_key("first"), "A:1".into()]).unwrap();
         let consumer = group.consumer().with_lease(Duration::from_secs(60));
         let (job, other) = (consumer.recv().unwrap(), consumer.recv().unwrap());
         // The write of the batch, and its sync, which keeps what it could not write.
@@ -251,6 +251,7 @@ fn issue_5_a_message_in_doubt_is_kept_until_the_opening_that_knows() {
             group.seek(Start::Beginning).map(drop),
             group.purge().map(drop),
             group.discard([offset]).map(drop),
+            group.discard_key("first").map(drop),
             group.release_all().map(drop),
         ] {
             assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
