@@ -29,6 +29,14 @@ impl Window {
     }
 }
 
+/// Limits that are to be stored with the queue in place of those there are; `None`: as it is. Their meaning
+/// is that of `format::keep::Limits`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) retain_for: Option<u64>,
+    pub(crate) retain_bytes: Option<u64>,
+}
+
 /// The sizes and times of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -39,10 +47,8 @@ pub(crate) struct Settings {
     /// Bytes of the longest message.
     pub(crate) max_message_bytes: u64,
     pub(crate) lock_timeout: Duration,
-    /// How long messages are kept that are done in every group, and how many bytes of them; with neither,
-    /// all of them.
-    pub(crate) retain_for: Option<Duration>,
-    pub(crate) retain_bytes: Option<u64>,
+    /// What of the limits that are stored with the queue is to be changed.
+    pub(crate) limits: Wanted,
     /// Whether the queue may use threads of its own.
     pub(crate) threads: bool,
     /// Whether offset files may be mapped.
@@ -64,8 +70,7 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             max_message_bytes: 64 << 20,
             lock_timeout: Duration::ZERO,
-            retain_for: None,
-            retain_bytes: None,
+            limits: Wanted::default(),
             threads: true,
             mappings: true,
             dedup: Window { count: 100_000, millis: 3_600_000 },

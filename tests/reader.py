@@ -112,7 +112,10 @@ def header_copy(magic, copy):
     if magic == b"backlogM":
         head["slot_bytes"], end = number(copy, 56, 8), 64
     elif magic == b"backlogS":
-        head["number"], head["capacity"], end = number(copy, 56, 8), number(copy, 64, 8), 72
+        head["number"], head["capacity"], end = number(copy, 56, 8), number(copy, 64, 8), 80
+        head["rewritten"] = number(copy, 72, 8)
+        if head["rewritten"] > 1:
+            raise Bad("newer", "unknown value in the header")
     else:
         for index, field in enumerate(["incarnation", "generation", "snapshot", "entries", "length"]):
             head[field] = number(copy, 56 + 8 * index, 8)
@@ -176,17 +179,17 @@ def slot(queue, position, data):
         raise Bad("damaged", "slot checksum")
     if not zero(data[length:]):
         raise Bad("damaged", "bytes behind a slot")
-    log, rows, names = known_sections(data[16:length], 3, 4)[:3]
-    told = dict(sections(data[16:length])).get(4)
-    if len(log) != 48 or len(rows) % 64 or not rows or log[41:48] != bytes(7) or log[40] > 1:
+    log, rows, names = known_sections(data[16:length], 3, 6)[:3]
+    told, kept, limits = (dict(sections(data[16:length])).get(tag) for tag in (4, 5, 6))
+    if len(log) != 48 or len(rows) % 72 or not rows or log[41:48] != bytes(7) or log[40] > 1:
         raise Bad("damaged", "slot sections")
     keys = ["segment", "position", "next", "messages", "reserved"]
     mark = dict(zip(keys, struct.unpack("<5Q", log[:40])), closed=log[40] == 1)
     segments = []
-    keys = ["number", "base", "messages_before", "length", "first", "last", "tags", "salt"]
-    for at in range(0, len(rows), 64):
-        row = dict(zip(keys, struct.unpack("<7QI", rows[at : at + 60])))
-        flags = number(rows, at + 60, 4)
+    keys = ["number", "base", "messages_before", "length", "first", "last", "tags", "end", "salt"]
+    for at in range(0, len(rows), 72):
+        row = dict(zip(keys, struct.unpack("<8QI", rows[at : at + 68])))
+        flags = number(rows, at + 68, 4)
         if flags > 1:
             raise Bad("damaged", "segment flags")
         segments.append(dict(row, rewritten=flags == 1))
@@ -208,12 +211,28 @@ def slot(queue, position, data):
             raise Bad("damaged", "schedule")
         schedules.append(dict(name=name, last=last))
         told = told[9 + size :] or None
+    if kept is not None and (not kept or len(kept) % 32):
+        raise Bad("damaged", "kept keys")
+    keys, sides = ["number", "length", "last", "salt"], []
+    for at in range(0, len(kept or b""), 32):
+        *row, rest = struct.unpack("<3QII", kept[at : at + 32])
+        if rest:
+            raise Bad("damaged", "kept keys")
+        sides.append(dict(zip(keys, row)))
+    keys = ["retain_for", "retain_bytes", "max_bytes", "max_messages", "min_free", "wait", "when_full"]
+    if limits is not None:
+        if len(limits) != 56 or zero(limits) or number(limits, 48, 4) > 2 or number(limits, 52, 4):
+            raise Bad("damaged", "limits")
+        limits = dict(zip(keys, struct.unpack("<6QI", limits[:52])))
     active = segments[-1]
     sound = (
         active["length"] == 0
+        and active["end"] == 0
+        and all(low["base"] <= low["end"] <= high["base"] for low, high in zip(segments, segments[1:]))
+        and all(row["number"] < COUNT and PAGE <= row["length"] <= SEGMENT for row in sides)
+        and len({row["number"] for row in segments + sides}) == len(segments + sides)
         and all(PAGE <= row["length"] <= SEGMENT for row in segments[:-1])
         and all(row["number"] < COUNT for row in segments)
-        and len({row["number"] for row in segments}) == len(segments)
         and len({row["name"] for row in groups}) == len(groups)
         and len({row["name"] for row in schedules}) == len(schedules)
         and all(
@@ -232,7 +251,8 @@ def slot(queue, position, data):
     if not sound:
         raise Bad("damaged", "a slot contradicts itself")
     found = {"sequence": number(data, 8, 8), "log": mark, "segments": segments, "groups": groups}
-    return dict(found, schedules=schedules) if schedules else found
+    extra = {"schedules": schedules, "kept": sides, "limits": limits}
+    return dict(found, **{key: value for key, value in extra.items() if value})
 
 
 def manifest(root):

@@ -23,6 +23,7 @@ mod dedup;
 mod duties;
 mod groups;
 pub(crate) mod keys;
+mod limits;
 pub(crate) mod look;
 mod manage;
 mod open;
@@ -68,6 +69,7 @@ pub(crate) struct Engine {
     deferred: Arc<Bell>,
     committer: Mutex<Option<Committer>>,
     idle: Mutex<duties::Idle>,
+    limits: Mutex<crate::format::keep::Limits>,
     #[cfg(feature = "schedules")]
     schedules: Mutex<schedules::Schedules>,
     /// Held while ticks are pushed and told to the manifest: each builds on the last.

@@ -126,6 +126,7 @@ impl Engine {
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
             idle: Mutex::new(duties::Idle::new(clock.now())),
+            limits: Mutex::default(),
             #[cfg(feature = "schedules")]
             schedules: Mutex::default(),
             #[cfg(feature = "schedules")]
@@ -133,6 +134,7 @@ impl Engine {
             clock,
             settings,
         });
+        engine.adopt_limits()?;
         if engine.settings.threads {
             duties::look_after(&engine);
         }

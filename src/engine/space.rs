@@ -36,10 +36,11 @@ impl Engine {
     /// # Errors
     /// When the disk refuses. What was given up by then is gone.
     pub(super) fn free_done(&self) -> Result<usize> {
-        let keep = Keep { time: self.settings.retain_for, bytes: self.settings.retain_bytes };
-        if keep == Keep::default() {
-            return Ok(0);
-        }
+        let limits = self.limits();
+        let keep = Keep {
+            time: (limits.retain_for > 0).then(|| Duration::from_millis(limits.retain_for)),
+            bytes: (limits.retain_bytes > 0).then_some(limits.retain_bytes),
+        };
         // Nobody moves back to where they lie, and no group begins there, meanwhile.
         let _changing = lock(&self.changing_groups);
         let floor = |group: &Arc<Live>| group.look(State::floor);
@@ -100,7 +101,7 @@ fn plan(rows: &[SegmentRow], floor: u64, keep: Keep, wall: u64) -> Vec<u64> {
     for row in &rows[..done] {
         let too_old = keep.time.is_some_and(|time| row.about.last.saturating_add(millis(time)) < wall);
         let too_much = keep.bytes.is_some_and(|most| bytes > most);
-        if !too_old && !too_much {
+        if keep != Keep::default() && !too_old && !too_much {
             break;
         }
         bytes -= row.length;

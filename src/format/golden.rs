@@ -10,6 +10,7 @@ use super::batch::{self, BatchHeader, Encoded, Record, Settle, Stamp};
 use super::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use super::header::{self, Features, Fields, FileKind, Header};
 use super::index::{self, PRIORITIES, Row};
+use super::keep::{KeptRow, Limits, WhenFull};
 use super::manifest::{self, About, GroupRow, LogMark, ScheduleRow, SegmentRow, Slot};
 use super::record::{self, Tag};
 use super::snapshot::{self, Exception, NORMAL, Policy, Reading, Snapshot, State, Waiting};
@@ -87,7 +88,8 @@ fn entries_end() -> u64 {
 fn segment(which: usize, batches: Vec<(u64, Encoded)>) -> (Vec<u8>, u64) {
     let number = which as u64 + 1;
     let salt = SALTS[which];
-    let mut bytes = header(salt, Fields::Segment { number, capacity: CAPACITY }).encode();
+    let mut bytes =
+        header(salt, Fields::Segment { number, capacity: CAPACITY, rewritten: number == 1 }).encode();
     for (index, (base, mut encoded)) in (1..).zip(batches) {
         let position = bytes.len() as u64;
         let mark = if index < 3 { PAGE_POSITION } else { PAGE_POSITION + 40 };
@@ -119,6 +121,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
     let row = |number: u64, base, messages_before, length, about| SegmentRow {
         number,
         base,
+        end: if length == 0 { 0 } else { 11 },
         messages_before,
         length,
         about,
@@ -149,6 +152,16 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
         segments: vec![SegmentRow { rewritten: true, ..sealed }, active],
         groups: vec![group("mailer", 2)],
         schedules: vec![ScheduleRow { name: "nightly".into(), last: TIME - TIME % 60_000 }],
+        kept: vec![KeptRow { number: 3, length: 4448, last: TIME, salt: 0xface }],
+        limits: Limits {
+            retain_for: 86_400_000,
+            retain_bytes: 1 << 30,
+            max_bytes: 10 << 30,
+            max_messages: 1_000_000,
+            min_free: 1 << 20,
+            wait: 5000,
+            when_full: WhenFull::Wait,
+        },
         unknown: vec![(77, b"of a later version".to_vec())],
     };
     [older, newer]

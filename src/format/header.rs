@@ -16,7 +16,7 @@
 //!    508 u32 checksum of bytes 0..508, plain
 //!
 //!    manifest  56 u64 bytes of one copy of a slot
-//!    segment   56 u64 number · 64 u64 capacity, bytes of the file
+//!    segment   56 u64 number · 64 u64 capacity, bytes of the file · 72 u64 1: rewritten, else 0
 //!    half      56 u64 incarnation of the group · 64 u64 generation · 72 u64 bytes of the snapshot
 //!              80 u64 position of the first entry · 88 u64 bytes of the file
 //!              96 u8 length of the group's name · 97 64 the name
@@ -69,6 +69,8 @@ pub(crate) enum Fields {
         number: u64,
         /// Bytes of the file.
         capacity: u64,
+        /// Holds copies of messages, and never was the active one.
+        rewritten: bool,
     },
     Half {
         group: String,
@@ -149,9 +151,10 @@ impl Header {
         LittleEndian::write_u64(&mut copy[48..], self.created);
         match &self.fields {
             Fields::Manifest { slot } => LittleEndian::write_u64(&mut copy[56..], *slot),
-            Fields::Segment { number, capacity } => {
+            Fields::Segment { number, capacity, rewritten } => {
                 LittleEndian::write_u64(&mut copy[56..], *number);
                 LittleEndian::write_u64(&mut copy[64..], *capacity);
+                LittleEndian::write_u64(&mut copy[72..], u64::from(*rewritten));
             }
             Fields::Half { group, incarnation, generation, snapshot, entries, length } => {
                 LittleEndian::write_u64(&mut copy[56..], *incarnation);
@@ -239,7 +242,15 @@ fn decode_copy(kind: FileKind, copy: &[u8]) -> Result<Header, Malformed> {
     }
     let (fields, end) = match kind {
         FileKind::Manifest => (Fields::Manifest { slot: u64_at(copy, 56) }, 64),
-        FileKind::Segment => (Fields::Segment { number: u64_at(copy, 56), capacity: u64_at(copy, 64) }, 72),
+        FileKind::Segment => {
+            let (number, capacity, rewritten) = (u64_at(copy, 56), u64_at(copy, 64), u64_at(copy, 72));
+            if rewritten > 1 {
+                return Err(Malformed::Newer(
+                    "its header has a value that this version does not know".into(),
+                ));
+            }
+            (Fields::Segment { number, capacity, rewritten: rewritten == 1 }, 80)
+        }
         FileKind::Half => {
             let length = usize::from(copy[96]);
             let group = String::from_utf8_lossy(&copy[97..97 + length]).into_owned();

@@ -11,14 +11,19 @@
 //!
 //!   section 1, the log: u64 segment · u64 position · u64 next offset · u64 messages before it
 //!              · u64 offset below which offsets are reserved · u32 1 = closed, else 0 · u32 zero
-//!   section 2, segments in order, 64 bytes each: u64 number · u64 base offset · u64 messages before
+//!   section 2, segments in order, 72 bytes each: u64 number · u64 base offset · u64 messages before
 //!              it · u64 length (0: active) · u64 first and u64 last time · u64 union of attribute
-//!              tags · u32 salt · u32 flags (1: rewritten)
+//!              tags · u64 offset behind its last message (active: 0) · u32 salt · u32 flags (1: rewritten)
 //!   section 3, groups: u64 incarnation · u64 generation · u64 oldest segment with settles that are
 //!              not in its synced file, all ones: none · u64 durable mark in the half of that generation, 0: untold
 //!              · u8 length of the name, the name
 //!   section 4, schedules, only if there are any: u64 last tick (milliseconds since 1970)
 //!              · u8 length of the name, the name
+//!   section 5, kept keys, only if there are any, 32 bytes each: u64 number of the segment they were of
+//!              · u64 length that it had · u64 last time · u32 salt · u32 zero
+//!   section 6, limits, only if there are any: u64 milliseconds and u64 bytes that are kept of what is
+//!              done · u64 most bytes · u64 most messages · u64 bytes to leave free · u64 milliseconds
+//!              to wait when full · u32 what then: 0 refuse, 1 wait, 2 discard the oldest · u32 zero
 //! ```
 //!
 //! Of the active segment, times and tags are those up to the mark in section 1.
@@ -27,6 +32,7 @@ use std::collections::BTreeSet;
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use super::keep::{self, KeptRow, Limits};
 use super::{
     COUNT_LIMIT, MAX_SEGMENT, Malformed, PAGE_POSITION, entry, is_zero, names, section, seeded, u32_at,
     u64_at,
@@ -35,12 +41,14 @@ use crate::offset::Offset;
 
 const SLOT_HEADER: usize = 16;
 const LOG_BYTES: usize = 48;
-const SEGMENT_BYTES: usize = 64;
+const SEGMENT_BYTES: usize = 72;
 const GROUP_BYTES: usize = 32;
 const LOG_TAG: u32 = 1;
 const SEGMENTS_TAG: u32 = 2;
 const GROUPS_TAG: u32 = 3;
 const SCHEDULES_TAG: u32 = 4;
+const KEPT_TAG: u32 = 5;
+const LIMITS_TAG: u32 = 6;
 /// In place of a segment's number: every settle that was there when this was written is in the synced file.
 pub(crate) const NO_SETTLES: u64 = u64::MAX;
 
@@ -53,6 +61,9 @@ pub(crate) struct Slot {
     pub(crate) segments: Vec<SegmentRow>,
     pub(crate) groups: Vec<GroupRow>,
     pub(crate) schedules: Vec<ScheduleRow>,
+    /// Side files of segments that are gone, kept for the dedup keys in them.
+    pub(crate) kept: Vec<KeptRow>,
+    pub(crate) limits: Limits,
     /// Sections of a later version, kept.
     pub(crate) unknown: Vec<(u32, Vec<u8>)>,
 }
@@ -77,7 +88,9 @@ pub(crate) struct LogMark {
 pub(crate) struct SegmentRow {
     pub(crate) number: u64,
     pub(crate) base: u64,
-    /// How many messages lie before it, from the log's beginning on.
+    /// The offset behind its last message; 0 of the active one.
+    pub(crate) end: u64,
+    /// How many messages there ever were, less those that still lie in it and behind it.
     pub(crate) messages_before: u64,
     /// Bytes up to the end of its last batch; 0 of the active one.
     pub(crate) length: u64,
@@ -160,6 +173,13 @@ impl Slot {
             let schedules: Vec<u8> = self.schedules.iter().flat_map(encode_schedule).collect();
             section::put(&mut one, SCHEDULES_TAG, &schedules);
         }
+        if !self.kept.is_empty() {
+            let kept: Vec<u8> = self.kept.iter().flat_map(keep::encode_row).collect();
+            section::put(&mut one, KEPT_TAG, &kept);
+        }
+        if self.limits != Limits::default() {
+            section::put(&mut one, LIMITS_TAG, &keep::encode_limits(&self.limits));
+        }
         for (tag, bytes) in &self.unknown {
             section::put(&mut one, *tag, bytes);
         }
@@ -206,6 +226,13 @@ impl Slot {
                 SCHEDULES_TAG => {
                     slot.schedules = decode_schedules(body).ok_or_else(|| damaged("bad schedule section"))?;
                 }
+                KEPT_TAG => {
+                    slot.kept = keep::decode_rows(body).ok_or_else(|| damaged("bad section of kept keys"))?;
+                }
+                LIMITS_TAG => {
+                    slot.limits =
+                        keep::decode_limits(body).ok_or_else(|| damaged("bad section of limits"))?;
+                }
                 tag => {
                     section::may_keep(tag)?;
                     slot.unknown.push((tag, body.to_vec()));
@@ -230,10 +257,13 @@ impl Slot {
             return false;
         };
         let grows = |pair: &[SegmentRow]| {
-            pair[0].base <= pair[1].base && pair[0].messages_before <= pair[1].messages_before
+            pair[0].base <= pair[0].end
+                && pair[0].end <= pair[1].base
+                && pair[0].messages_before <= pair[1].messages_before
         };
         let lengths = PAGE_POSITION..=MAX_SEGMENT;
         active.length == 0
+            && active.end == 0
             && self.sequence < COUNT_LIMIT
             && sealed.iter().all(|row| lengths.contains(&row.length))
             && self.segments.iter().all(|row| row.number < COUNT_LIMIT)
@@ -241,6 +271,10 @@ impl Slot {
             && all_differ(self.segments.iter().map(|row| row.number))
             && all_differ(self.groups.iter().map(|row| &row.name))
             && all_differ(self.schedules.iter().map(|row| &row.name))
+            && self.kept.iter().all(|row| row.number < COUNT_LIMIT && lengths.contains(&row.length))
+            && all_differ(
+                self.segments.iter().map(|row| row.number).chain(self.kept.iter().map(|row| row.number)),
+            )
             && self.groups.iter().all(|row| row.mark.is_multiple_of(entry::SLOT_BYTES))
             && self.log.segment == active.number
             && lengths.contains(&self.log.position)
@@ -292,10 +326,10 @@ fn decode_log(body: &[u8]) -> Option<LogMark> {
 fn encode_segment(row: &SegmentRow) -> [u8; SEGMENT_BYTES] {
     let mut out = [0; SEGMENT_BYTES];
     let About { first, last, tags } = row.about;
-    let words = [row.number, row.base, row.messages_before, row.length, first, last, tags];
-    LittleEndian::write_u64_into(&words, &mut out[..56]);
-    LittleEndian::write_u32(&mut out[56..], row.salt);
-    LittleEndian::write_u32(&mut out[60..], u32::from(row.rewritten));
+    let words = [row.number, row.base, row.messages_before, row.length, first, last, tags, row.end];
+    LittleEndian::write_u64_into(&words, &mut out[..64]);
+    LittleEndian::write_u32(&mut out[64..], row.salt);
+    LittleEndian::write_u32(&mut out[68..], u32::from(row.rewritten));
     out
 }
 
@@ -311,8 +345,9 @@ fn decode_segments(body: &[u8]) -> Option<Vec<SegmentRow>> {
             messages_before: u64_at(row, 16),
             length: u64_at(row, 24),
             about: About { first: u64_at(row, 32), last: u64_at(row, 40), tags: u64_at(row, 48) },
-            salt: u32_at(row, 56),
-            rewritten: match u32_at(row, 60) {
+            end: u64_at(row, 56),
+            salt: u32_at(row, 64),
+            rewritten: match u32_at(row, 68) {
                 0 => false,
                 1 => true,
                 _ => return None,

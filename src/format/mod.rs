@@ -21,6 +21,7 @@ pub(crate) mod forge;
 mod golden;
 pub(crate) mod header;
 pub(crate) mod index;
+pub(crate) mod keep;
 pub(crate) mod manifest;
 pub(crate) mod names;
 #[cfg(feature = "testing")]

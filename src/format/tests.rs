@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::batch::{self, BatchHeader};
 use super::entry::Entry;
 use super::header::{self, COPIES, Features, Fields, FileKind, Header, SUPERSEDED};
+use super::keep::{KeptRow, Limits, WhenFull};
 use super::manifest::{self, GroupRow, LogMark, ScheduleRow, SegmentRow, Slot};
 use super::record::{self, Tag};
 use super::snapshot::{self, Exception, NORMAL, Reading, Snapshot, State};
@@ -17,7 +18,7 @@ const KINDS: [FileKind; 3] = [FileKind::Manifest, FileKind::Segment, FileKind::H
 fn header_of(kind: FileKind) -> Header {
     let fields = match kind {
         FileKind::Manifest => Fields::Manifest { slot: 4096 },
-        FileKind::Segment => Fields::Segment { number: 3, capacity: 1 << 20 },
+        FileKind::Segment => Fields::Segment { number: 3, capacity: 1 << 20, rewritten: true },
         FileKind::Half => Fields::Half {
             group: "mailer".into(),
             incarnation: 5,
@@ -178,6 +179,7 @@ fn two_headers_that_differ_are_damage_and_in_a_half_a_switch_cut_short() {
 
 fn slot() -> Slot {
     let row = |number, base, length| SegmentRow { number, base, length, ..SegmentRow::default() };
+    let kept = |number| KeptRow { number, length: 8192, last: 1_700_000_000_000, salt: 5 };
     let group = |name: &str| GroupRow {
         name: name.into(),
         incarnation: 1,
@@ -189,9 +191,11 @@ fn slot() -> Slot {
     Slot {
         sequence: 9,
         log: LogMark { segment: 2, position: 4096, next: 50, messages: 50, reserved: 100, closed: false },
-        segments: vec![row(1, 0, 8192), row(2, 50, 0)],
+        segments: vec![SegmentRow { end: 49, ..row(1, 0, 8192) }, row(2, 50, 0)],
         groups: vec![group("default"), group("mailer")],
         schedules: vec![schedule("hourly"), schedule("nightly")],
+        kept: vec![kept(7), kept(8)],
+        limits: Limits { max_bytes: 1 << 30, wait: 9, when_full: WhenFull::Wait, ..Limits::default() },
         unknown: vec![(99, vec![1, 2, 3])],
     }
 }
@@ -235,12 +239,16 @@ fn a_slot_that_does_not_fit_is_not_written() {
 #[test]
 fn a_slot_that_contradicts_itself_is_refused() {
     type Change = fn(&mut Slot);
-    let changes: [(&str, Change); 21] = [
+    let changes: [(&str, Change); 25] = [
         ("no segment", |slot| slot.segments.clear()),
         ("the active one sealed", |slot| slot.segments[1].length = 4096),
         ("a sealed one without length", |slot| slot.segments[0].length = 0),
         ("a number twice", |slot| slot.segments[0].number = 2),
         ("falling bases", |slot| slot.segments[0].base = 51),
+        ("an end below the base", |slot| (slot.segments[0].base, slot.segments[0].end) = (40, 39)),
+        ("an end beyond the next base", |slot| slot.segments[0].end = 51),
+        ("an end of the active one", |slot| slot.segments[1].end = 60),
+        ("kept keys of a segment that is there", |slot| slot.kept[0].number = 1),
         ("falling counts", |slot| slot.segments[0].messages_before = 1),
         ("a base beyond all offsets", |slot| slot.segments[1].base = Offset::LIMIT + 1),
         ("another active segment", |slot| slot.log.segment = 1),

@@ -50,7 +50,7 @@ pub(crate) fn begin(
         salt,
         created: now,
         features: Features::default(),
-        fields: Fields::Segment { number, capacity },
+        fields: Fields::Segment { number, capacity, rewritten: false },
     };
     let made = file.allocate(capacity).and_then(|()| write_all_at(&*file, &header.encode(), 0));
     if let Err(error) = made {

@@ -317,7 +317,7 @@ pub(crate) fn check(storage: &dyn Storage, queue: u128, row: &SegmentRow, access
         Err(Malformed::Newer(problem)) => return Err(Error::Version { path, problem }),
         Err(problem) => return Err(refused(format!("is not the segment it should be: {problem}"))),
     };
-    let Fields::Segment { number, capacity } = header.fields else {
+    let Fields::Segment { number, capacity, .. } = header.fields else {
         return Err(refused("is not a segment".into()));
     };
     if header.queue != queue {

@@ -38,6 +38,7 @@ impl Writer {
         let row = SegmentRow {
             number: made.number,
             base: self.next,
+            end: 0,
             messages_before: self.messages,
             length: 0,
             about: About::default(),
@@ -53,9 +54,11 @@ impl Writer {
             closed: false,
         };
         let (sealed_length, about) = (self.active.position, self.active.about);
+        let end = self.shown.max(self.active.segment.base);
         let updated = self.manifest.update(|slot| {
             if let Some(sealed) = slot.segments.last_mut() {
                 sealed.length = sealed_length;
+                sealed.end = end;
                 sealed.about = about;
             }
             slot.segments.push(row);

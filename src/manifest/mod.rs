@@ -60,6 +60,11 @@ impl Manifest {
         self.lock().slot.clone()
     }
 
+    /// Looks at the slot that holds.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Slot) -> T) -> T {
+        look(&self.lock().slot)
+    }
+
     /// Tells whether the slot can still be changed. Who makes files for the next slot to name asks
     /// before: after a failure the slot on the disk may name others of the same name.
     ///

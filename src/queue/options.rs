@@ -87,25 +87,24 @@ impl Options {
         self
     }
 
-    /// Gives messages up that are done in every group, once they were pushed longer ago than that (default:
-    /// they are kept). What was not given up can be read again with [`Group::seek`](crate::Group::seek),
-    /// and by groups that are made later.
+    /// Keeps messages that are done in every group until they were pushed so long ago (default: they are
+    /// given up soon). What is kept can be read again with [`Group::seek`](crate::Group::seek), and by
+    /// groups that are made later.
     ///
-    /// It goes by whole segments, the oldest first, in the background: a segment is given up when all of
-    /// it is done and its newest message is old enough. With [`Options::retain_bytes`] too, either is
-    /// enough. It holds for this opening of the queue. A dedup key whose message was given up is free from
-    /// the next opening on.
+    /// It goes by segments, in the background: one is kept as long as its newest message is not old enough.
+    /// With [`Options::retain_bytes`] too, either is enough to give it up. It is stored with the queue, and holds for
+    /// all who open it until it is set anew; `Duration::ZERO` takes it back, `Duration::MAX` keeps everything.
     #[must_use]
     pub fn retain_for(mut self, time: Duration) -> Self {
-        self.settings.retain_for = Some(time);
+        self.settings.limits.retain_for = Some(clock::millis(time));
         self
     }
 
-    /// Keeps at most so many bytes of segments whose messages are done in every group, the newest;
-    /// see [`Options::retain_for`]. With 0, nothing that is done is kept but in the newest segment.
+    /// Keeps so many bytes of messages that are done in every group, the newest, counted by
+    /// segments; see [`Options::retain_for`]. 0 takes it back.
     #[must_use]
     pub fn retain_bytes(mut self, bytes: u64) -> Self {
-        self.settings.retain_bytes = Some(bytes);
+        self.settings.limits.retain_bytes = Some(bytes);
         self
     }
 

@@ -28,18 +28,30 @@ fn replayed(queue: &Queue, group: &str) -> Vec<u32> {
 }
 
 on_both_disks! {
-    fn without_a_word_everything_is_kept(world: &World) {
-        let queue = patiently(&small(world));
+    fn everything_is_kept_where_that_is_wanted_and_stays_so_until_it_is_taken_back(world: &World) {
+        let queue = patiently(&small(world).retain_for(Duration::MAX));
         push(&queue, 0..60);
         assert_eq!(drain(&queue.consumer().unwrap()).len(), 60);
 
         queue.run_duties().unwrap();
 
         assert_eq!(replayed(&queue, "default"), (0..60).collect::<Vec<_>>());
+        queue.close().unwrap();
+        drop(queue);
+        // Whoever opens it and says nothing goes by what was said.
+        let queue = patiently(&small(world));
+        drain(&queue.consumer().unwrap());
+        queue.run_duties().unwrap();
+        assert_eq!(replayed(&queue, "default"), (0..60).collect::<Vec<_>>());
+        queue.close().unwrap();
+        drop(queue);
+        let queue = patiently(&small(world).retain_for(Duration::ZERO));
+        queue.run_duties().unwrap();
+        assert_eq!(segments(world), 1);
     }
 
-    fn with_no_bytes_to_keep_what_is_done_goes_and_its_space_comes_back(world: &World) {
-        let queue = patiently(&small(world).retain_bytes(0));
+    fn what_is_done_in_every_group_goes_and_its_space_comes_back(world: &World) {
+        let queue = patiently(&small(world));
         push(&queue, 0..60);
         let before = segments(world);
         let worker = queue.consumer().unwrap();
@@ -66,7 +78,7 @@ on_both_disks! {
     }
 
     fn a_group_that_has_not_done_it_keeps_it_and_so_does_a_dead_letter(world: &World) {
-        let queue = patiently(&small(world).retain_bytes(0));
+        let queue = patiently(&small(world));
         let slow = queue.create_group("slow", GroupOptions::new()).unwrap();
         push(&queue, 0..60);
         drain(&queue.consumer().unwrap());
@@ -119,7 +131,7 @@ on_both_disks! {
     }
 
     fn consumers_and_lookers_on_go_on_while_segments_go(world: &World) {
-        let queue = patiently(&small(world).retain_bytes(0));
+        let queue = patiently(&small(world));
         let group = queue.create_group("g", GroupOptions::new().ack_durability(Durability::Buffered)).unwrap();
         let worker = group.consumer();
         let mut came = 0;

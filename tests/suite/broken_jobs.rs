@@ -76,7 +76,7 @@ on_both_disks! {
     }
 
     fn issue_5_groups_seeks_and_keys_after_segments_were_given_up(world: &World) {
-        let options = || world.options().segment_bytes(8192).retain_bytes(0);
+        let options = || world.options().segment_bytes(8192);
         let queue = patiently(&options());
         let big = |number: u32| format!("{number:01000}");
         for number in 0..30 {

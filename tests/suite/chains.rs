@@ -82,6 +82,8 @@ fn over_crashes(seed: u64) {
     disk.no_mappings(no_mappings);
     let open = |disk: &SimDisk| {
         let options = Options::new("jobs").segment_bytes(8 << 10).durability(levels.outputs);
+        // All of them are counted at the end.
+        let options = options.retain_for(Duration::MAX);
         options.sim_disk(disk).manual_clock(&clock).threads(false).open()
     };
     let queue = open(&disk).unwrap();

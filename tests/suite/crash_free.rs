@@ -21,7 +21,7 @@ fn options(disk: &SimDisk, clock: &ManualClock) -> Options {
 /// A queue of many segments, of which two groups have done a part each.
 fn prepared() -> (SimDisk, ManualClock, Queue) {
     let (disk, clock) = (SimDisk::new(1), ManualClock::new(1_700_000_000_000));
-    let queue = options(&disk, &clock).retain_bytes(0).open().unwrap();
+    let queue = options(&disk, &clock).open().unwrap();
     for (name, durability, _) in DONE {
         queue.create_group(name, GroupOptions::new().ack_durability(durability)).unwrap();
     }

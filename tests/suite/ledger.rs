@@ -29,6 +29,8 @@ struct Sent {
     synced: bool,
     offset: Option<u64>,
     fate: Fate,
+    /// It was done in every group there was: its space may have come back since.
+    free: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl Ledger {
     /// Notes a push of `count` messages that is about to happen; returns their numbers.
     pub(crate) fn begin(&mut self, count: usize, synced: bool) -> Vec<usize> {
         let first = self.sent.len();
-        let sent = Sent { batch: self.batches, synced, offset: None, fate: Fate::Doubt };
+        let sent = Sent { batch: self.batches, synced, offset: None, fate: Fate::Doubt, free: false };
         self.batches += 1;
         self.sent.extend(std::iter::repeat_n(sent, count));
         (first..first + count).collect()
@@ -210,6 +212,15 @@ impl Ledger {
         if let Some(reader) = self.readers.get_mut(name) {
             reader.existence = existence;
         }
+        (0..self.sent.len()).for_each(|id| self.note_free(id));
+    }
+
+    /// Notes whether a message is done in every group there is, for all that is known.
+    fn note_free(&mut self, id: usize) {
+        let mut there = self.readers.values().filter(|reader| reader.existence != Existence::No).peekable();
+        let some = there.peek().is_some();
+        let done = |reader: &Reader| reader.done.contains_key(&id) || reader.existence == Existence::Doubt;
+        self.sent[id].free |= some && there.all(done);
     }
 
     /// Checks a delivery; returns the message's number.
@@ -259,6 +270,7 @@ impl Ledger {
             let safe = if reader.synced { Fate::Durable } else { Fate::Buffered };
             reader.done.insert(id, if ok { safe } else { Fate::Doubt });
         }
+        self.note_free(id);
     }
 
     /// Notes what an ack together with the pushes of outputs returned; before [`Ledger::pushed`].
@@ -268,6 +280,7 @@ impl Ledger {
             if let Some(reader) = self.readers.get_mut(group) {
                 reader.done.entry(input).or_insert(Fate::Doubt);
             }
+            self.note_free(input);
             return;
         }
         self.returned(group, input);
@@ -283,6 +296,7 @@ impl Ledger {
         if let Some(reader) = self.readers.get_mut(group) {
             reader.done.insert(input, fate);
         }
+        self.note_free(input);
         self.chains.push(Chain { group: group.to_owned(), input, outputs: outputs.to_vec() });
     }
 
@@ -386,6 +400,9 @@ impl Ledger {
         let there: BTreeSet<usize> = found.log.iter().map(|&(_, id)| id).collect();
         let mut batches: BTreeMap<usize, BTreeSet<bool>> = BTreeMap::new();
         for (id, sent) in self.sent.iter().enumerate() {
+            if sent.free && !there.contains(&id) {
+                continue;
+            }
             batches.entry(sent.batch).or_default().insert(there.contains(&id));
             if safe(sent.fate) && !there.contains(&id) {
                 return Err(format!("P1: message {id} ({sent:?}) is gone"));
@@ -427,7 +444,7 @@ impl Ledger {
         for chain in &self.chains {
             let Some(messages) = found.groups.get(&chain.group) else { continue };
             let again = messages.iter().any(|&(_, id)| id == chain.input);
-            let out = chain.outputs.iter().any(|id| there.contains(id));
+            let out = chain.outputs.iter().any(|&id| there.contains(&id) || self.sent[id].free);
             if there.contains(&chain.input) && again == out {
                 let which =
                     if out { "its outputs are there, and it" } else { "it is done without outputs: it" };
@@ -473,5 +490,6 @@ impl Ledger {
                 .map(|id| (id, Fate::Durable))
                 .collect();
         }
+        (0..self.sent.len()).for_each(|id| self.note_free(id));
     }
 }

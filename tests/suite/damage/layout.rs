@@ -166,7 +166,7 @@ impl Layout {
                 1 => (slot.mark, slot.closed) = (number(body, 8, 8), body[40] == 1),
                 2 => {
                     let row = |row: &[u8]| (number(row, 0, 8), number(row, 24, 8));
-                    slot.segments = body.chunks(64).map(row).collect();
+                    slot.segments = body.chunks(72).map(row).collect();
                 }
                 _ => {
                     let mut rest = body;
