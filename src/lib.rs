@@ -197,6 +197,7 @@
 mod clock;
 mod codec;
 mod commit;
+mod compact;
 mod consumer;
 #[cfg(feature = "schedules")]
 mod cron;

@@ -22,6 +22,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// What holds where nothing was said.
+    pub(crate) const USUAL: Self = Self { count: 100_000, millis: 3_600_000 };
+
     /// Tells whether a message that was pushed then is too old by now. By the wall clock, for the
     /// window outlives the process; one of the future is not.
     pub(crate) const fn is_over(self, time: u64, now: u64) -> bool {
@@ -35,6 +38,7 @@ impl Window {
 pub(crate) struct Wanted {
     pub(crate) retain_for: Option<u64>,
     pub(crate) retain_bytes: Option<u64>,
+    pub(crate) dedup: Option<Window>,
 }
 
 /// The sizes and times of a queue.
@@ -53,8 +57,6 @@ pub(crate) struct Settings {
     pub(crate) threads: bool,
     /// Whether offset files may be mapped.
     pub(crate) mappings: bool,
-    /// How long dedup keys are taken.
-    pub(crate) dedup: Window,
     /// Whether the folder may be on a network file system.
     pub(crate) network: bool,
 }
@@ -73,7 +75,6 @@ impl Default for Settings {
             limits: Wanted::default(),
             threads: true,
             mappings: true,
-            dedup: Window { count: 100_000, millis: 3_600_000 },
             network: false,
         }
     }

@@ -81,6 +81,18 @@ pub enum Plant {
     FreedOnUnsynced,
     /// The files of segments go before the manifest names them no more.
     FreedBeforeSlot,
+    /// A file that becomes the next segment keeps its salt.
+    RecycledSalt,
+    /// A file becomes the next segment before its new header is synced.
+    RecycledUnsynced,
+    /// The manifest names a copy before that is synced.
+    CopyUnsynced,
+    /// The sources of a copy go before the manifest names that in their place.
+    SourcesGoFirst,
+    /// Messages are left out of a copy though a group was moved back to them meanwhile.
+    MovedBackIgnored,
+    /// A segment goes without its side file being kept for the dedup keys in it.
+    KeysForgotten,
     /// A leader reads which group is next before it has gathered its own.
     GroupReadEarly,
     /// A leader reads how many wait before it has done the work.

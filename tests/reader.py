@@ -181,10 +181,10 @@ def slot(queue, position, data):
         raise Bad("damaged", "bytes behind a slot")
     log, rows, names = known_sections(data[16:length], 3, 6)[:3]
     told, kept, limits = (dict(sections(data[16:length])).get(tag) for tag in (4, 5, 6))
-    if len(log) != 48 or len(rows) % 72 or not rows or log[41:48] != bytes(7) or log[40] > 1:
+    if len(log) != 56 or len(rows) % 72 or not rows or log[41:48] != bytes(7) or log[40] > 1:
         raise Bad("damaged", "slot sections")
     keys = ["segment", "position", "next", "messages", "reserved"]
-    mark = dict(zip(keys, struct.unpack("<5Q", log[:40])), closed=log[40] == 1)
+    mark = dict(zip(keys, struct.unpack("<5Q", log[:40])), closed=log[40] == 1, numbers=number(log, 48, 8))
     segments = []
     keys = ["number", "base", "messages_before", "length", "first", "last", "tags", "end", "salt"]
     for at in range(0, len(rows), 72):
@@ -220,19 +220,21 @@ def slot(queue, position, data):
             raise Bad("damaged", "kept keys")
         sides.append(dict(zip(keys, row)))
     keys = ["retain_for", "retain_bytes", "max_bytes", "max_messages", "min_free", "wait", "when_full"]
+    keys += ["dedup_count", "dedup_for"]
     if limits is not None:
-        if len(limits) != 56 or zero(limits) or number(limits, 48, 4) > 2 or number(limits, 52, 4):
+        if len(limits) != 72 or zero(limits) or number(limits, 48, 4) > 2 or number(limits, 52, 4):
             raise Bad("damaged", "limits")
-        limits = dict(zip(keys, struct.unpack("<6QI", limits[:52])))
+        limits = dict(zip(keys, struct.unpack("<6QI2Q", limits[:52] + limits[56:])))
     active = segments[-1]
     sound = (
         active["length"] == 0
         and active["end"] == 0
         and all(low["base"] <= low["end"] <= high["base"] for low, high in zip(segments, segments[1:]))
-        and all(row["number"] < COUNT and PAGE <= row["length"] <= SEGMENT for row in sides)
+        and all(row["number"] < mark["numbers"] and PAGE <= row["length"] <= SEGMENT for row in sides)
         and len({row["number"] for row in segments + sides}) == len(segments + sides)
         and all(PAGE <= row["length"] <= SEGMENT for row in segments[:-1])
-        and all(row["number"] < COUNT for row in segments)
+        and mark["numbers"] <= COUNT
+        and all(row["number"] < mark["numbers"] for row in segments)
         and len({row["name"] for row in groups}) == len(groups)
         and len({row["name"] for row in schedules}) == len(schedules)
         and all(

@@ -86,7 +86,7 @@ pub(super) fn create(storage: &Arc<dyn Storage>, clock: &dyn Clock, settings: &S
         .map_err(|error| Error::io("sync the folder", &root, error))?;
     let row = SegmentRow { number: 1, salt: first.salt, ..SegmentRow::default() };
     let log = LogMark { segment: 1, position: PAGE_POSITION, closed: true, ..LogMark::default() };
-    let slot = Slot { sequence: 1, log, segments: vec![row], ..Slot::default() };
+    let slot = Slot { sequence: 1, log, numbers: 2, segments: vec![row], ..Slot::default() };
     Manifest::create(storage, queue, now, slot)
 }
 

@@ -82,7 +82,7 @@ impl Engine {
                 drop(guard);
                 let stored = self.stored_keys()?;
                 // Put together with no lock held: others push meanwhile.
-                let mut loaded = Keys::new(self.settings.dedup);
+                let mut loaded = Keys::new(self.window());
                 loaded.load(&stored);
                 self.commit.lock().keys.take_over(loaded, &stored);
                 continue;
@@ -184,10 +184,37 @@ impl Engine {
     /// Finds the keys that stored messages have taken, the newest first: dedup keys in the window, unique
     /// keys of messages that are not done.
     fn stored_keys(&self) -> Result<Vec<Row>> {
+        loop {
+            let left = self.log.left();
+            // Those first whose segments are gone: one that goes meanwhile is looked for again.
+            let mut kept = self.kept_keys()?;
+            let mut found = self.keys_in_log()?;
+            if left != self.log.left() {
+                continue;
+            }
+            if kept.is_empty() {
+                return Ok(found);
+            }
+            let (window, now) = (self.window(), self.clock.wall());
+            kept.retain(|row| !window.is_over(row.time, now));
+            found.append(&mut kept);
+            found.sort_unstable_by_key(|row| std::cmp::Reverse(row.offset));
+            // A message that was copied stands in the copy's side file too.
+            found.dedup_by_key(|row| row.offset);
+            let mut counted = 0;
+            found.retain(|row| {
+                counted += usize::from(!row.unique);
+                row.unique || counted <= window.count
+            });
+            return Ok(found);
+        }
+    }
+
+    fn keys_in_log(&self) -> Result<Vec<Row>> {
         let set = self.log.set();
         let slot = self.manifest.slot();
         let floor = self.least_floor();
-        let (window, now) = (self.settings.dedup, self.clock.wall());
+        let (window, now) = (self.window(), self.clock.wall());
         let mut left = window.count;
         let mut found = Vec::new();
         for (index, segment) in set.iter().enumerate().rev() {
@@ -250,6 +277,11 @@ impl Engine {
         }
         self.all_groups().iter().map(|group| group.look(State::floor)).min().unwrap_or(0)
     }
+}
+
+/// Tells whether a row is there for a dedup key.
+pub(super) fn is_dedup(row: &Row) -> bool {
+    row.dedup != 0 && !row.unique
 }
 
 /// Says that a message of a batch has a key that is taken; by another one of the batch, if no offset is

@@ -19,7 +19,7 @@ use crate::storage::Process;
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
-const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
 /// A deferred push that nobody waits for is written after so long.
 const UNWAITED: Duration = Duration::from_millis(10);
 
@@ -30,11 +30,29 @@ pub(super) struct Idle {
     since: Duration,
     /// All of it is durable, and the manifest says so.
     settled: bool,
+    /// What lies behind the ends of sealed segments was cut off since.
+    trimmed: bool,
 }
 
 impl Idle {
     pub(super) fn new(now: Duration) -> Self {
-        Self { seen: (0, 0), since: now, settled: false }
+        Self { seen: (0, 0), since: now, settled: false, trimmed: false }
+    }
+}
+
+impl Idle {
+    /// Returns since when the log looks so.
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
+    pub(super) fn is_of(&self, seen: (u64, u64)) -> bool {
+        self.seen == seen
+    }
+
+    /// Tells whether that was done already, and notes that it is done now.
+    pub(super) fn has_trimmed(&mut self) -> bool {
+        std::mem::replace(&mut self.trimmed, true)
     }
 }
 
@@ -55,22 +73,24 @@ impl Engine {
             return Ok(None);
         }
         let filled = self.make_ahead();
-        let synced = self.sync_idle();
+        let synced = self.sync_idle().and(self.rest());
         #[cfg(feature = "schedules")]
         let synced = synced.and(self.push_ticks());
         self.log.write_side_files();
         let told = self.tell_settles();
         let freed = self.free_done();
+        let pause = self.rewrite();
         let more = filled?;
         synced.and(told)?;
         freed?;
-        Ok(Some(if more { Duration::ZERO } else { IDLE }))
+        let pause = pause?;
+        Ok(Some(if more { Duration::ZERO } else { pause.unwrap_or(IDLE) }))
     }
 
     /// Does one step of making the next segment, if it lags behind; tells whether it still does.
     fn make_ahead(&self) -> Result<bool> {
         let set = self.log.set();
-        let Some(active) = set.last() else { return Ok(false) };
+        let Some(active) = set.last().filter(|_| !self.is_at_rest()) else { return Ok(false) };
         let (used, _) = active.end();
         let capacity = active.capacity;
         let next = roll::next_capacity(capacity, self.settings.segment_bytes);
@@ -92,7 +112,7 @@ impl Engine {
         let due = {
             let mut idle = lock(&self.idle);
             if idle.seen != seen {
-                *idle = Idle { seen, since: now, settled: false };
+                *idle = Idle { seen, ..Idle::new(now) };
             }
             let due = now.saturating_sub(idle.since) >= IDLE;
             due && !std::mem::replace(&mut idle.settled, due)

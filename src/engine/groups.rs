@@ -79,6 +79,7 @@ impl Engine {
             Ok(_) | Err(_) => return Err(Error::GroupExists { name: name.to_owned() }),
         }
         self.manifest.check()?;
+        self.moved_back();
         let random = self.storage.random();
         let incarnation =
             random.map_err(|error| Error::io("draw a number for", self.storage.root(), error))?;
@@ -170,7 +171,7 @@ impl Engine {
     /// Works out where a new group stands.
     pub(super) fn start_at(&self, from: From) -> Result<Reading> {
         let set = self.log.set();
-        let (first, before) = set.first().map_or((0, 0), |first| (first.base, first.messages_before));
+        let (first, before) = set.first().map_or((0, 0), |first| (first.base, first.messages_before()));
         let at =
             |offset: u64, passed: u64| Reading { floor: offset, head: offset, passed, ..Reading::default() };
         match from {
@@ -223,7 +224,7 @@ impl Engine {
         let set = self.log.set();
         let index = set.partition_point(|segment| segment.base <= offset).saturating_sub(1);
         let Some(segment) = set.get(index) else { return Ok(0) };
-        let mut count = segment.messages_before;
+        let mut count = segment.messages_before();
         let mut cursor = Cursor::new(self.log.clone());
         cursor.seek(segment.base, None);
         loop {

@@ -42,6 +42,17 @@ impl Engine {
     /// meet in 128 bits is less likely than any fault that is looked for here.
     fn offsets_of(&self, key: &[u8], from: u64) -> Result<Vec<u64>> {
         let hashes = [Tag::DedupKey, Tag::Unique].map(|kind| index::hash(self.queue, kind, key));
+        loop {
+            let left = self.log.left();
+            let offsets = self.offsets_in_log(&hashes, from)?;
+            // What was copied meanwhile may have been looked for where it no longer is.
+            if left == self.log.left() {
+                return Ok(offsets);
+            }
+        }
+    }
+
+    fn offsets_in_log(&self, hashes: &[u128], from: u64) -> Result<Vec<u64>> {
         let set = self.log.set();
         let mut offsets = Vec::new();
         for (number, segment) in set.iter().enumerate() {
@@ -62,6 +73,19 @@ impl Engine {
     /// Finds which of the dedup keys that are wanted some message has that was pushed at a time or later.
     #[cfg(feature = "schedules")]
     pub(super) fn hashes_since(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
+        loop {
+            let left = self.log.left();
+            let kept = self.kept_keys()?;
+            let mut found = self.hashes_in_log(since, wanted)?;
+            found.extend(kept.iter().map(|row| row.dedup).filter(|&hash| wanted(hash)));
+            if left == self.log.left() {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[cfg(feature = "schedules")]
+    fn hashes_in_log(&self, since: u64, wanted: &dyn Fn(u128) -> bool) -> Result<Vec<u128>> {
         let slot = self.manifest.slot();
         let mut found = Vec::new();
         for segment in self.log.set().iter().rev() {

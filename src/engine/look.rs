@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::open::leftovers;
+use super::leftovers::leftovers;
 use super::settles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};

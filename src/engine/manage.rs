@@ -28,6 +28,7 @@ impl Engine {
     pub(crate) fn seek(&self, group: &Live, to: From) -> Result<u64> {
         self.check_open()?;
         let _changing = lock(&self.changing_groups);
+        self.moved_back();
         let _quiet = self.quiet(group)?;
         let reading = self.start_at(to)?;
         group.seek(reading.floor, reading.passed)?;

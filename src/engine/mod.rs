@@ -22,19 +22,23 @@ mod close;
 mod dedup;
 mod duties;
 mod groups;
+mod keep;
 pub(crate) mod keys;
+mod leftovers;
 mod limits;
 pub(crate) mod look;
 mod manage;
 mod open;
 mod push;
 pub(crate) mod recovery;
+mod rest;
+mod rewrite;
 #[cfg(feature = "schedules")]
 pub(crate) mod schedules;
 mod settles;
 mod space;
 
-pub(crate) use duties::Committer;
+pub(crate) use duties::{Committer, IDLE};
 pub(crate) use groups::{From, NewGroup};
 pub(crate) use manage::Claim;
 pub(crate) use push::Pushed;
@@ -70,6 +74,9 @@ pub(crate) struct Engine {
     committer: Mutex<Option<Committer>>,
     idle: Mutex<duties::Idle>,
     limits: Mutex<crate::format::keep::Limits>,
+    space: Mutex<space::Space>,
+    /// The copy that is being made of sparse segments; held over one step of it.
+    copying: Mutex<Option<rewrite::Rewriting>>,
     #[cfg(feature = "schedules")]
     schedules: Mutex<schedules::Schedules>,
     /// Held while ticks are pushed and told to the manifest: each builds on the last.

@@ -3,19 +3,19 @@
 //! Step by step as DESIGN §6 and `docs/DURABILITY.md` say. Nothing is written to the log, and what
 //! opening does can be cut short anywhere and done again. A refusal changes nothing.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::leftovers::{leftovers, sweep};
 use super::recovery::{Damage, Lost, Recovery};
-use super::{Engine, Groups, Mutex, OnceLock, birth, duties, settles};
+use super::{Engine, Groups, Mutex, OnceLock, birth, duties, keep, limits, settles};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow};
-use crate::format::{COUNT_LIMIT, PAGE_POSITION, is_zero, names};
+use crate::format::names;
 use crate::group::holder::draw_holder;
 use crate::group::live::Live;
 use crate::group::state::{Now, State};
@@ -31,7 +31,7 @@ use crate::offset::Offset;
 use crate::offsets::Surveyed;
 use crate::options::Settings;
 use crate::plant::{Plant, planted, unless};
-use crate::storage::{Access, Kind, Lock, Storage, read_up_to};
+use crate::storage::{Access, Lock, Storage, read_up_to};
 use crate::wake::{Bell, Wake};
 use crate::{log, offsets};
 
@@ -54,6 +54,7 @@ impl Engine {
         }
         let mut report = Recovery { created, mended: found.wounded, ..Recovery::default() };
         let (row, checked) = check_segments(&storage, &found)?;
+        keep::check_kept(&*storage, &found)?;
         let leftovers = leftovers(&storage, &found)?;
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
         let surveyed = survey_groups(&storage, &found)?;
@@ -67,7 +68,7 @@ impl Engine {
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
-        let number = leftovers.highest.max(row.number) + 1;
+        let number = (leftovers.highest + 1).max(found.slot.numbers);
         let spare = Arc::new(Spare::new(number));
         let set = log.set();
         let segment = set.last().cloned().ok_or_else(|| no_segments(&storage))?;
@@ -77,6 +78,7 @@ impl Engine {
             let name = evidence.name().map_err(|error| Error::io("read", log.path(row.number), error))?;
             report.evidence = Some(storage.root().join(name));
         }
+        let limits = limits::changed(found.slot.limits, &settings.limits);
         let slot = &found.slot.log;
         let writer = Writer::new(Opened {
             log: log.clone(),
@@ -101,8 +103,10 @@ impl Engine {
             duties: if settings.threads { duties::bell() } else { Arc::default() },
             evidence,
         });
-        let commit =
-            Arc::new(Commit::new(Waiting { keys: Keys::new(settings.dedup), ..Waiting::default() }, writer));
+        let commit = Arc::new(Commit::new(
+            Waiting { keys: Keys::new(limits::window(&limits)), ..Waiting::default() },
+            writer,
+        ));
         let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
         clock.on_advance(waker);
         let _ = held.note(&format!("opened by process {}", std::process::id()));
@@ -126,7 +130,9 @@ impl Engine {
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
             idle: Mutex::new(duties::Idle::new(clock.now())),
-            limits: Mutex::default(),
+            limits: Mutex::new(limits),
+            space: Mutex::default(),
+            copying: Mutex::default(),
             #[cfg(feature = "schedules")]
             schedules: Mutex::default(),
             #[cfg(feature = "schedules")]
@@ -229,85 +235,6 @@ fn check_segments(storage: &Arc<dyn Storage>, found: &Found) -> Result<(SegmentR
 fn no_segments(storage: &Arc<dyn Storage>) -> Error {
     let path = storage.root().join(names::MANIFEST);
     Error::Refused { path, problem: "names no segment".into() }
-}
-
-/// Files of ours that the manifest does not name.
-#[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    files: Vec<String>,
-    groups: Vec<String>,
-    /// The highest segment number that any file has.
-    highest: u64,
-}
-
-/// Lists what the manifest does not name, and refuses where that holds messages: then the slot that
-/// named it has gone bad, and removing the file would lose them.
-pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Leftovers> {
-    let mut left = Leftovers::default();
-    let list = |folder: &str| match storage.list(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Error::Refused { path: storage.root().join(folder), problem: "is missing".into() })
-        }
-        other => other.map_err(|error| Error::io("list", storage.root().join(folder), error)),
-    };
-    let named: BTreeSet<u64> = found.slot.segments.iter().map(|row| row.number).collect();
-    let active = named.last().copied().unwrap_or(0);
-    let sealed: BTreeSet<u64> =
-        found.slot.segments.iter().filter(|row| row.length != 0).map(|row| row.number).collect();
-    for entry in list(names::LOG)? {
-        // Side files are made anew where they are missed; the active segment has none.
-        let index = names::parse_index(&entry.name).filter(|&number| number < COUNT_LIMIT);
-        if let Some(number) = index.filter(|number| entry.kind == Kind::File && !sealed.contains(number)) {
-            left.files.push(names::index(number));
-        }
-        // No segment of ours ever had a number from there on: a stranger, left alone.
-        let number = names::parse_segment(&entry.name).filter(|&number| number < COUNT_LIMIT);
-        let Some(number) = number.filter(|_| entry.kind == Kind::File) else { continue };
-        left.highest = left.highest.max(number);
-        if named.contains(&number) {
-            continue;
-        }
-        let name = names::segment(number);
-        if number > active && was_written(storage, &name)? {
-            return Err(Error::Refused {
-                path: storage.root().join(&name),
-                problem: "holds messages, but the manifest does not name it: the manifest is damaged, or an older one was put back".into(),
-            });
-        }
-        left.files.push(name);
-    }
-    let groups: BTreeSet<&str> = found.slot.groups.iter().map(|row| &row.name[..]).collect();
-    for entry in list(names::GROUPS)? {
-        if entry.kind == Kind::Folder && names::is_group(&entry.name) && !groups.contains(&entry.name[..]) {
-            left.groups.push(entry.name);
-        }
-    }
-    left.files.push(names::MANIFEST_NEW.into());
-    left.files.push(names::LIST_NEW.into());
-    Ok(left)
-}
-
-/// Tells whether anything but zeros follows a segment's header page.
-fn was_written(storage: &Arc<dyn Storage>, name: &str) -> Result<bool> {
-    let failed = |error| Error::io("read", storage.root().join(name), error);
-    let file = storage.open(name, Access::Read).map_err(failed)?;
-    let mut first = [0; 32];
-    let got = read_up_to(&*file, &mut first, PAGE_POSITION).map_err(failed)?;
-    Ok(!is_zero(&first[..got]))
-}
-
-/// Removes leftovers. What cannot be removed now is tried again at the next opening.
-fn sweep(storage: &Arc<dyn Storage>, left: &Leftovers, report: &mut Recovery) {
-    for name in &left.files {
-        if storage.remove(name).is_ok() {
-            report.swept.push(storage.root().join(name));
-        }
-    }
-    for name in &left.groups {
-        if offsets::remove(storage, name).is_ok() {
-            report.swept.push(storage.root().join(names::group(name)));
-        }
-    }
 }
 
 /// Finds where the log ends: told by the manifest, or by walking the active segment.

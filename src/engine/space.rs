@@ -1,113 +1,325 @@
 //! Which segments does nobody need any more, and how do they go?
 //!
-//! Facts in, steps out (`plan`, pure), then a dull sequence carries them out:
-//!
-//! 1. what every group has done in them is on stable storage
+//! 1. what every group has done in them is on stable storage, and so are the dedup keys in them that may be taken
 //! 2. the manifest's slot names them no more, synced
 //! 3. readers are shown the set without them
-//! 4. the files are removed
+//! 4. one becomes the next segment, the other files are removed
 //!
 //! Stopped before 2 they are still there; after it the next opening sweeps what is left of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, lock};
-use crate::clock::millis;
+use crate::compact::plan::{self, Fact, SPARSE};
 use crate::error::Result;
 use crate::format::batch::settles_bit;
 use crate::format::manifest::{NO_SETTLES, SegmentRow, Slot};
 use crate::format::names;
 use crate::group::live::Live;
 use crate::group::state::State;
+use crate::log::{Segment, roll};
 use crate::plant::{Plant, planted};
 
-/// For how long, and how much of it, is kept of what is done in every group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Keep {
-    time: Option<Duration>,
-    bytes: Option<u64>,
+/// Between two looks at how much is live lies at least so long.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What was seen of the segments.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// How often some group may have been moved back to what was done.
+    moved_back: u64,
+    looked: BTreeMap<u64, Looked>,
+    at: Option<Duration>,
+    /// What all groups had appended then, and at how many looks in a row that was the same.
+    appended: u64,
+    same: u32,
+    /// Kept side files that have gone bad: somebody was told.
+    pub(super) lost_keys: Vec<u64>,
+}
+
+/// What was seen of a sealed segment at the last look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    /// How many of its offsets some group has not done.
+    pending: u64,
+    /// Fewer than a quarter of those that were left have become done since the look before.
+    calm: bool,
+    /// How many were pending when its bytes were measured, and how many bytes these took.
+    measured: Option<(u64, u64)>,
+    /// It has gone bad where somebody needs it: it stays as it is.
+    damaged: bool,
+}
+
+impl Looked {
+    /// Estimates the live bytes of a segment.
+    fn live(&self, row: &SegmentRow, messages: u64) -> u64 {
+        let bytes = plan::batch_bytes(row);
+        let share = |of: u64, all: u64| {
+            let part = u128::from(of) * u128::from(self.pending.min(all)) / u128::from(all.max(1));
+            u64::try_from(part).unwrap_or(of)
+        };
+        match self.measured {
+            Some((pending, live)) => share(live, pending),
+            None => share(bytes, messages),
+        }
+    }
 }
 
 impl Engine {
-    /// Gives up the oldest segments whose messages are done in every group and need not be kept;
-    /// returns how many.
+    /// Notes that a group may be moved back to what was done. `changing_groups` is held.
+    pub(super) fn moved_back(&self) {
+        lock(&self.space).moved_back += 1;
+    }
+
+    /// Returns how often that was.
+    pub(super) fn times_moved_back(&self) -> u64 {
+        lock(&self.space).moved_back
+    }
+
+    /// Gives up segments whose messages are done in every group and need not be kept; returns how many.
     ///
     /// # Errors
     /// When the disk refuses. What was given up by then is gone.
     pub(super) fn free_done(&self) -> Result<usize> {
-        let limits = self.limits();
-        let keep = Keep {
-            time: (limits.retain_for > 0).then(|| Duration::from_millis(limits.retain_for)),
-            bytes: (limits.retain_bytes > 0).then_some(limits.retain_bytes),
-        };
         // Nobody moves back to where they lie, and no group begins there, meanwhile.
         let _changing = lock(&self.changing_groups);
-        let floor = |group: &Arc<Live>| group.look(State::floor);
-        let floors: Vec<u64> = self.all_groups().iter().map(floor).collect();
-        if self.freeable(&floors, keep).is_empty() {
+        if self.check_open().is_err() {
             return Ok(0);
         }
-        let synced = |group: &Arc<Live>| match planted(Plant::FreedOnUnsynced) {
-            true => Ok(floor(group)),
-            false => group.synced_floor(),
-        };
-        let floors = self.all_groups().iter().map(synced).collect::<Result<Vec<u64>>>()?;
-        let numbers = self.freeable(&floors, keep);
-        if planted(Plant::FreedBeforeSlot) {
-            self.remove_segments(&numbers);
+        let slot = self.manifest.slot();
+        let groups = self.all_groups();
+        // With no group nothing is done; of one whose files are damaged nobody knows what is.
+        if groups.is_empty() || !self.groups().refused.is_empty() {
+            return Ok(0);
         }
-        self.manifest.update(|slot| slot.segments.retain(|row| !numbers.contains(&row.number)))?;
-        self.log.forget(&numbers);
-        self.remove_segments(&numbers);
-        Ok(numbers.len())
+        let mut candidates = self.released(&slot);
+        for group in &groups {
+            group.look(|state| candidates.retain(|row| is_done(state, row)));
+        }
+        if candidates.is_empty() {
+            return self.forget_keys();
+        }
+        for group in &groups {
+            if !planted(Plant::FreedOnUnsynced) {
+                group.synced_look(|state| candidates.retain(|row| is_done(state, row)))?;
+            }
+        }
+        let kept = self.keep_keys(&mut candidates);
+        let numbers: Vec<u64> = candidates.iter().map(|row| row.number).collect();
+        if planted(Plant::FreedBeforeSlot) {
+            numbers.iter().for_each(|&number| self.remove_segment(number, true));
+        }
+        if numbers.is_empty() {
+            return self.forget_keys();
+        }
+        self.manifest.update(|slot| {
+            plan::replace(&mut slot.segments, &numbers, None);
+            slot.kept.extend_from_slice(&kept);
+        })?;
+        self.leave(&numbers, None);
+        Ok(numbers.len() + self.forget_keys()?)
     }
 
-    /// Lists the segments that can go, if the groups stand at these floors.
-    fn freeable(&self, floors: &[u64], keep: Keep) -> Vec<u64> {
-        // With no group nothing is done; of one whose files are damaged nobody knows what is.
-        let Some(&floor) = floors.iter().min().filter(|_| self.groups().refused.is_empty()) else {
-            return Vec::new();
+    /// Lists the sealed segments of which nothing that is done must be kept: for a while, or for the acks in it.
+    fn released(&self, slot: &Slot) -> Vec<SegmentRow> {
+        let rows = self.sealed_with_dead(slot);
+        let released = plan::released(&rows, &self.limits(), self.clock.wall());
+        let end = pinned_by_settles(slot).unwrap_or(slot.segments.len());
+        let free = rows.into_iter().zip(released).take(end).filter(|(_, released)| *released);
+        free.map(|((row, _), _)| row).collect()
+    }
+
+    /// Lists the sealed segments with the bytes of them that are done in every group, as far as is known.
+    fn sealed_with_dead(&self, slot: &Slot) -> Vec<(SegmentRow, u64)> {
+        let floor = self.least_floor();
+        let space = lock(&self.space);
+        let row = |pair: &[SegmentRow]| {
+            let (row, next) = (pair[0], pair[1]);
+            let bytes = plan::batch_bytes(&row);
+            let messages = next.messages_before - row.messages_before;
+            let live = match space.looked.get(&row.number) {
+                _ if row.end <= floor => 0,
+                Some(looked) => looked.live(&row, messages).min(bytes),
+                None => bytes,
+            };
+            (row, bytes - live)
         };
-        let slot = self.manifest.slot();
-        let end = pinned_by_settles(&slot).unwrap_or(slot.segments.len());
-        plan(&slot.segments[..end], floor, keep, self.clock.wall())
+        slot.segments.windows(2).map(row).collect()
+    }
+
+    /// Shows readers the set without segments that the slot names no more, with a copy in their place if there
+    /// is one; then their files go.
+    pub(super) fn leave(&self, numbers: &[u64], copy: Option<Arc<Segment>>) {
+        let (rows, kept) = self.manifest.look(|slot| (slot.segments.clone(), slot.kept.clone()));
+        let left = self.log.replace(numbers, copy, &rows);
+        for group in self.all_groups() {
+            group.leave(numbers);
+        }
+        {
+            let mut space = lock(&self.space);
+            space.looked.retain(|number, _| !numbers.contains(number));
+        }
+        for segment in left {
+            let keys = kept.iter().any(|row| row.number == segment.number);
+            // Where nobody else has it, nobody can read what is written over it.
+            let unread = Arc::strong_count(&segment) == 1;
+            if !(unread && self.recycle(&segment, !keys)) {
+                self.remove_segment(segment.number, !keys);
+            }
+        }
+    }
+
+    /// Makes the file of a segment that left the log the next one, if that fits; tells whether it did.
+    fn recycle(&self, segment: &Segment, index: bool) -> bool {
+        let set = self.log.set();
+        let Some(active) = set.last() else { return false };
+        let capacity = roll::next_capacity(active.capacity, self.settings.segment_bytes);
+        let (old, now) = ((segment.number, segment.salt), self.clock.wall());
+        // A failure took the file with it: another is made when one is needed.
+        let recycled = self.spare.recycle(&*self.storage, self.queue, old, capacity, now);
+        let is_gone = recycled.as_ref().map_or(true, |&recycled| recycled);
+        if is_gone && index {
+            let _ = self.storage.remove(&names::index(segment.number));
+        }
+        is_gone
     }
 
     /// Removes files that the manifest does not name. Should it fail, the next opening sweeps them.
-    fn remove_segments(&self, numbers: &[u64]) {
-        for &number in numbers {
+    fn remove_segment(&self, number: u64, index: bool) {
+        if index {
             let _ = self.storage.remove(&names::index(number));
-            let _ = self.storage.remove(&names::segment(number));
+        }
+        let _ = self.storage.remove(&names::segment(number));
+    }
+
+    /// Looks how much of each sealed segment is live, now and then; returns what is known, in offset order.
+    ///
+    /// # Errors
+    /// When a segment must be read, and the disk refuses.
+    pub(super) fn facts(&self) -> Result<Option<Vec<Fact>>> {
+        let groups = self.all_groups();
+        if groups.is_empty() || !self.groups().refused.is_empty() {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let appended = groups.iter().map(|group| group.appended()).sum();
+        {
+            let mut space = lock(&self.space);
+            if space.at.is_some_and(|at| now.saturating_sub(at) < LOOK) {
+                return Ok(None);
+            }
+            let same = space.at.is_some() && space.appended == appended;
+            space.same = if same { space.same + 1 } else { 0 };
+            (space.at, space.appended) = (Some(now), appended);
+            // What the last two looks have not found is not there now either, unless time tells.
+            if space.same > 2 && self.limits().retain_for == 0 {
+                return Ok(None);
+            }
+        }
+        let slot = self.manifest.slot();
+        let released: Vec<u64> = self.released(&slot).iter().map(|row| row.number).collect();
+        let mut facts = Vec::new();
+        for pair in slot.segments.windows(2) {
+            let messages = pair[1].messages_before - pair[0].messages_before;
+            let fact = self.fact(&groups, &pair[0], messages)?;
+            facts.push(Fact { settled: fact.settled && released.contains(&fact.number), ..fact });
+        }
+        Ok(Some(facts))
+    }
+
+    fn fact(&self, groups: &[Arc<Live>], row: &SegmentRow, messages: u64) -> Result<Fact> {
+        let bytes = plan::batch_bytes(row);
+        let fact = Fact { number: row.number, bytes, live: bytes, settled: false };
+        // Where some group has still to go through it, all of it is live.
+        if groups.iter().any(|group| group.look(|state| state.head() <= row.base)) {
+            return Ok(fact);
+        }
+        let live = pending(groups, row);
+        let pending: u64 = live.iter().map(|(first, end)| end - first).sum();
+        let mut looked = {
+            let mut space = lock(&self.space);
+            let looked =
+                space.looked.entry(row.number).or_insert(Looked { pending: u64::MAX, ..Looked::default() });
+            let before = std::mem::replace(&mut looked.pending, pending);
+            looked.calm = before != u64::MAX && (pending == before || pending > before / 4 * 3);
+            *looked
+        };
+        let estimate = looked.live(row, messages);
+        let unknown = looked.measured.is_none_or(|(then, _)| pending < then / 4 * 3);
+        let between = estimate * 2 * SPARSE >= bytes && pending < messages;
+        if looked.calm && unknown && between && !looked.damaged {
+            looked.measured = Some((pending, self.measure(row, &live)?));
+            lock(&self.space).looked.insert(row.number, looked);
+        }
+        let live = looked.live(row, messages).min(bytes);
+        Ok(Fact { live, settled: looked.calm && !looked.damaged, ..fact })
+    }
+
+    fn measure(&self, row: &SegmentRow, live: &[(u64, u64)]) -> Result<u64> {
+        let set = self.log.set();
+        let Some(segment) = set.iter().find(|segment| segment.number == row.number) else { return Ok(0) };
+        crate::compact::copy::measure(&self.log, segment, live)
+    }
+
+    /// Has the segments looked at anew, soon.
+    pub(super) fn look_again(&self) {
+        let mut space = lock(&self.space);
+        (space.at, space.same) = (None, 0);
+    }
+
+    /// Notes what came of an attempt to rewrite segments that was not worth it, or failed.
+    pub(super) fn note_refused(&self, numbers: &[u64], damaged: bool) {
+        let rows = self.manifest.look(|slot| slot.segments.clone());
+        let mut space = lock(&self.space);
+        for row in rows.iter().filter(|row| numbers.contains(&row.number)) {
+            if let Some(looked) = space.looked.get_mut(&row.number) {
+                looked.damaged |= damaged;
+                looked.measured = Some((looked.pending, plan::batch_bytes(row)));
+            }
         }
     }
 }
 
+fn is_done(state: &State, row: &SegmentRow) -> bool {
+    row.base == row.end || state.done_until(row.base).is_some_and(|end| row.end <= end)
+}
+
+/// Returns the offsets of a segment that some group has not done, in order.
+pub(super) fn pending(groups: &[Arc<Live>], row: &SegmentRow) -> Vec<(u64, u64)> {
+    let of = |group: &Arc<Live>| group.look(|state| state.pending_within(row.base, row.end));
+    union(groups.iter().map(of))
+}
+
+/// Puts ranges together, each list in order.
+pub(super) fn union(lists: impl Iterator<Item = Vec<(u64, u64)>>) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    let mut count = 0;
+    for mut list in lists {
+        count += 1;
+        all.append(&mut list);
+    }
+    if count < 2 {
+        return all;
+    }
+    all.sort_unstable();
+    let mut union: Vec<(u64, u64)> = Vec::with_capacity(all.len());
+    for (first, end) in all {
+        match union.last_mut() {
+            Some(last) if first <= last.1 => last.1 = last.1.max(end),
+            _ => union.push((first, end)),
+        }
+    }
+    union
+}
+
 /// Returns the index of the first segment that some group's acks may still have to be read from.
-fn pinned_by_settles(slot: &Slot) -> Option<usize> {
+pub(super) fn pinned_by_settles(slot: &Slot) -> Option<usize> {
     let wanted = slot.groups.iter().filter(|group| group.settles_from != NO_SETTLES);
     let from = wanted.map(|group| slot.index_of(group.settles_from).unwrap_or(0)).min()?;
     let has_settles = |row: &SegmentRow| row.about.tags & settles_bit(true) != 0;
     slot.segments[from..].iter().position(has_settles).map(|index| from + index)
-}
-
-/// Chooses, of segments in offset order, those that can go: all done below `floor`, sealed, and too old or
-/// too much. `wall` is what the wall clock shows.
-fn plan(rows: &[SegmentRow], floor: u64, keep: Keep, wall: u64) -> Vec<u64> {
-    let is_done = |pair: &[SegmentRow]| pair[0].length != 0 && pair[1].base <= floor;
-    let done = rows.windows(2).take_while(|pair| is_done(pair)).count();
-    let mut bytes: u64 = rows[..done].iter().map(|row| row.length).sum();
-    let mut numbers = Vec::new();
-    for row in &rows[..done] {
-        let too_old = keep.time.is_some_and(|time| row.about.last.saturating_add(millis(time)) < wall);
-        let too_much = keep.bytes.is_some_and(|most| bytes > most);
-        if keep != Keep::default() && !too_old && !too_much {
-            break;
-        }
-        bytes -= row.length;
-        numbers.push(row.number);
-    }
-    numbers
 }
 
 #[cfg(test)]
@@ -115,45 +327,11 @@ mod tests {
     use super::*;
     use crate::format::manifest::{About, GroupRow};
 
-    /// Four segments of ten messages and a hundred bytes, pushed in the seconds 1 to 4; the last is active.
-    fn rows() -> Vec<SegmentRow> {
-        let row = |number: u64| SegmentRow {
-            number,
-            base: (number - 1) * 10,
-            messages_before: (number - 1) * 10,
-            length: if number < 4 { 100 } else { 0 },
-            about: About { first: number * 1000 - 500, last: number * 1000, tags: 0 },
-            ..SegmentRow::default()
-        };
-        (1..=4).map(row).collect()
-    }
-
-    fn bytes(most: u64) -> Keep {
-        Keep { bytes: Some(most), time: None }
-    }
-
     #[test]
-    fn what_is_not_done_stays_whatever_is_to_be_kept() {
-        for (floor, expected) in [(0, 0), (9, 0), (10, 1), (29, 2), (30, 3), (99, 3)] {
-            assert_eq!(plan(&rows(), floor, bytes(0), 0).len(), expected, "{floor}");
-        }
-    }
-
-    #[test]
-    fn so_many_bytes_of_what_is_done_are_kept_the_newest() {
-        for (most, expected) in [(300, vec![]), (299, vec![1]), (200, vec![1]), (100, vec![1, 2])] {
-            assert_eq!(plan(&rows(), 99, bytes(most), 0), expected, "{most}");
-        }
-    }
-
-    #[test]
-    fn what_is_older_goes_and_either_limit_is_enough() {
-        let keep = Keep { time: Some(Duration::from_secs(5)), bytes: None };
-
-        assert!(plan(&rows(), 99, keep, 6_000).is_empty());
-        assert_eq!(plan(&rows(), 99, keep, 7_001), [1, 2]);
-        assert_eq!(plan(&rows(), 15, keep, 90_000), [1]);
-        assert_eq!(plan(&rows(), 99, Keep { bytes: Some(100), ..keep }, 0), [1, 2]);
+    fn what_one_of_several_groups_has_not_done_is_pending() {
+        let lists = [vec![(1, 3), (5, 6)], vec![(2, 4), (6, 7)], vec![]];
+        assert_eq!(union(lists.into_iter()), [(1, 4), (5, 7)]);
+        assert_eq!(union([vec![(1, 3)]].into_iter()), [(1, 3)]);
     }
 
     #[test]
@@ -165,7 +343,9 @@ mod tests {
             settles_from,
             mark: 0,
         };
-        let mut slot = Slot { segments: rows(), groups: vec![group(2), group(3)], ..Slot::default() };
+        let row = |number: u64| SegmentRow { number, about: About::default(), ..SegmentRow::default() };
+        let segments = (1..=4).map(row).collect();
+        let mut slot = Slot { segments, groups: vec![group(2), group(3)], ..Slot::default() };
         assert_eq!(pinned_by_settles(&slot), None);
 
         slot.segments[0].about.tags = settles_bit(true);

@@ -36,7 +36,7 @@ pub(crate) const MAX_RECORDS: usize = (1 << 24) - 1;
 pub(crate) const MAX_BODY: usize = 1 << 30;
 
 const ALWAYS: u8 = 1;
-const ATTRIBUTES: u8 = 2;
+pub(super) const ATTRIBUTES: u8 = 2;
 const SETTLES: u8 = 4;
 
 const _: () = assert!((HEADER as u64).is_multiple_of(ALIGNMENT));

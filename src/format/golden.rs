@@ -140,6 +140,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
     };
     let older = Slot {
         sequence: 6,
+        numbers: 2,
         log: LogMark { segment: 1, position: 4096, reserved: 4096, ..LogMark::default() },
         segments: vec![row(1, 0, 0, 0, About::default())],
         ..Slot::default()
@@ -148,6 +149,7 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
         LogMark { segment: 2, position: ends[1], next: 4101, messages: 10, reserved: 8192, closed: true };
     let newer = Slot {
         sequence: 7,
+        numbers: 4,
         log,
         segments: vec![SegmentRow { rewritten: true, ..sealed }, active],
         groups: vec![group("mailer", 2)],
@@ -161,6 +163,8 @@ fn slots(ends: [u64; 2], mark: u64) -> [Slot; 2] {
             min_free: 1 << 20,
             wait: 5000,
             when_full: WhenFull::Wait,
+            dedup_count: 1000,
+            dedup_for: 60_000,
         },
         unknown: vec![(77, b"of a later version".to_vec())],
     };

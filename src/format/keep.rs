@@ -7,7 +7,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use super::{is_zero, u32_at, u64_at};
 
 const KEPT_BYTES: usize = 32;
-const LIMIT_BYTES: usize = 56;
+const LIMIT_BYTES: usize = 72;
 
 /// A side file that is kept though its segment is gone: some dedup key in it may still be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub(crate) struct Limits {
     /// Milliseconds that a push waits for room, with [`WhenFull::Wait`].
     pub(crate) wait: u64,
     pub(crate) when_full: WhenFull,
+    /// How many messages with a dedup key have it, and for how many milliseconds; 0: as many as usual.
+    pub(crate) dedup_count: u64,
+    pub(crate) dedup_for: u64,
 }
 
 /// What becomes of a push that a limit leaves no room for.
@@ -72,11 +75,12 @@ pub(super) fn decode_rows(body: &[u8]) -> Option<Vec<KeptRow>> {
 
 /// Encodes the section of limits.
 pub(super) fn encode_limits(limits: &Limits) -> [u8; LIMIT_BYTES] {
-    let &Limits { retain_for, retain_bytes, max_bytes, max_messages, min_free, wait, when_full } = limits;
+    let &Limits { retain_for, retain_bytes, max_bytes, max_messages, min_free, wait, .. } = limits;
     let mut out = [0; LIMIT_BYTES];
     let words = [retain_for, retain_bytes, max_bytes, max_messages, min_free, wait];
     LittleEndian::write_u64_into(&words, &mut out[..48]);
-    LittleEndian::write_u32(&mut out[48..], when_full as u32);
+    LittleEndian::write_u32(&mut out[48..], limits.when_full as u32);
+    LittleEndian::write_u64_into(&[limits.dedup_count, limits.dedup_for], &mut out[56..]);
     out
 }
 
@@ -96,6 +100,8 @@ pub(super) fn decode_limits(body: &[u8]) -> Option<Limits> {
             2 => WhenFull::DiscardOldest,
             _ => return None,
         },
+        dedup_count: u64_at(body, 56),
+        dedup_for: u64_at(body, 64),
     };
     // Without any there is no section.
     (u32_at(body, 52) == 0 && limits != Limits::default()).then_some(limits)

@@ -11,6 +11,7 @@
 //!
 //!   section 1, the log: u64 segment · u64 position · u64 next offset · u64 messages before it
 //!              · u64 offset below which offsets are reserved · u32 1 = closed, else 0 · u32 zero
+//!              · u64 the number behind the highest that a segment ever had
 //!   section 2, segments in order, 72 bytes each: u64 number · u64 base offset · u64 messages before
 //!              it · u64 length (0: active) · u64 first and u64 last time · u64 union of attribute
 //!              tags · u64 offset behind its last message (active: 0) · u32 salt · u32 flags (1: rewritten)
@@ -24,6 +25,7 @@
 //!   section 6, limits, only if there are any: u64 milliseconds and u64 bytes that are kept of what is
 //!              done · u64 most bytes · u64 most messages · u64 bytes to leave free · u64 milliseconds
 //!              to wait when full · u32 what then: 0 refuse, 1 wait, 2 discard the oldest · u32 zero
+//!              · u64 messages and u64 milliseconds of the dedup window
 //! ```
 //!
 //! Of the active segment, times and tags are those up to the mark in section 1.
@@ -40,7 +42,7 @@ use super::{
 use crate::offset::Offset;
 
 const SLOT_HEADER: usize = 16;
-const LOG_BYTES: usize = 48;
+const LOG_BYTES: usize = 56;
 const SEGMENT_BYTES: usize = 72;
 const GROUP_BYTES: usize = 32;
 const LOG_TAG: u32 = 1;
@@ -57,6 +59,8 @@ pub(crate) const NO_SETTLES: u64 = u64::MAX;
 pub(crate) struct Slot {
     pub(crate) sequence: u64,
     pub(crate) log: LogMark,
+    /// No segment that was ever named had this number, or a higher one.
+    pub(crate) numbers: u64,
     /// In offset order; the last is the active one.
     pub(crate) segments: Vec<SegmentRow>,
     pub(crate) groups: Vec<GroupRow>,
@@ -164,7 +168,7 @@ impl Slot {
     pub(crate) fn encode(&self, queue: u128, slot_bytes: u64) -> Option<Vec<u8>> {
         let mut one = vec![0; SLOT_HEADER];
         LittleEndian::write_u64(&mut one[8..], self.sequence);
-        section::put(&mut one, LOG_TAG, &encode_log(&self.log));
+        section::put(&mut one, LOG_TAG, &encode_log(&self.log, self.numbers));
         let segments: Vec<u8> = self.segments.iter().flat_map(encode_segment).collect();
         section::put(&mut one, SEGMENTS_TAG, &segments);
         let groups: Vec<u8> = self.groups.iter().flat_map(encode_group).collect();
@@ -216,7 +220,9 @@ impl Slot {
         let mut seen = 0;
         for (tag, body) in section::split(&covered[SLOT_HEADER - 4..])? {
             match tag {
-                LOG_TAG => slot.log = decode_log(body).ok_or_else(|| damaged("bad log section"))?,
+                LOG_TAG => {
+                    (slot.log, slot.numbers) = decode_log(body).ok_or_else(|| damaged("bad log section"))?;
+                }
                 SEGMENTS_TAG => {
                     slot.segments = decode_segments(body).ok_or_else(|| damaged("bad segment section"))?;
                 }
@@ -266,12 +272,13 @@ impl Slot {
             && active.end == 0
             && self.sequence < COUNT_LIMIT
             && sealed.iter().all(|row| lengths.contains(&row.length))
-            && self.segments.iter().all(|row| row.number < COUNT_LIMIT)
+            && self.numbers <= COUNT_LIMIT
+            && self.segments.iter().all(|row| row.number < self.numbers)
             && self.segments.windows(2).all(grows)
             && all_differ(self.segments.iter().map(|row| row.number))
             && all_differ(self.groups.iter().map(|row| &row.name))
             && all_differ(self.schedules.iter().map(|row| &row.name))
-            && self.kept.iter().all(|row| row.number < COUNT_LIMIT && lengths.contains(&row.length))
+            && self.kept.iter().all(|row| row.number < self.numbers && lengths.contains(&row.length))
             && all_differ(
                 self.segments.iter().map(|row| row.number).chain(self.kept.iter().map(|row| row.number)),
             )
@@ -298,29 +305,31 @@ const fn low(queue: u128) -> u32 {
     queue as u32
 }
 
-fn encode_log(log: &LogMark) -> [u8; LOG_BYTES] {
+fn encode_log(log: &LogMark, numbers: u64) -> [u8; LOG_BYTES] {
     let mut out = [0; LOG_BYTES];
     let words = [log.segment, log.position, log.next, log.messages, log.reserved];
     LittleEndian::write_u64_into(&words, &mut out[..40]);
     LittleEndian::write_u32(&mut out[40..], u32::from(log.closed));
+    LittleEndian::write_u64(&mut out[48..], numbers);
     out
 }
 
-fn decode_log(body: &[u8]) -> Option<LogMark> {
+fn decode_log(body: &[u8]) -> Option<(LogMark, u64)> {
     let body: &[u8; LOG_BYTES] = body.try_into().ok()?;
     let closed = match (u32_at(body, 40), u32_at(body, 44)) {
         (0, 0) => false,
         (1, 0) => true,
         _ => return None,
     };
-    Some(LogMark {
+    let mark = LogMark {
         segment: u64_at(body, 0),
         position: u64_at(body, 8),
         next: u64_at(body, 16),
         messages: u64_at(body, 24),
         reserved: u64_at(body, 32),
         closed,
-    })
+    };
+    Some((mark, u64_at(body, 48)))
 }
 
 fn encode_segment(row: &SegmentRow) -> [u8; SEGMENT_BYTES] {

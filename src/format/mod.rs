@@ -14,6 +14,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use crate::plant::{Plant, planted};
 
 pub(crate) mod batch;
+pub(crate) mod copied;
 pub(crate) mod entry;
 #[cfg(feature = "testing")]
 pub(crate) mod forge;

@@ -190,6 +190,7 @@ fn slot() -> Slot {
     let schedule = |name: &str| ScheduleRow { name: name.into(), last: 1_700_000_000_000 };
     Slot {
         sequence: 9,
+        numbers: 10,
         log: LogMark { segment: 2, position: 4096, next: 50, messages: 50, reserved: 100, closed: false },
         segments: vec![SegmentRow { end: 49, ..row(1, 0, 8192) }, row(2, 50, 0)],
         groups: vec![group("default"), group("mailer")],
@@ -202,10 +203,10 @@ fn slot() -> Slot {
 
 #[test]
 fn every_flipped_bit_of_a_slot_is_noticed() {
-    let mut bytes = slot().encode(QUEUE, 512).unwrap();
+    let mut bytes = slot().encode(QUEUE, 1024).unwrap();
     for copy in [0, 1] {
-        let at = manifest::position(9, copy, 512);
-        let one = &mut bytes[usize::from(copy == 1) * 512..][..512];
+        let at = manifest::position(9, copy, 1024);
+        let one = &mut bytes[usize::from(copy == 1) * 1024..][..1024];
         assert_eq!(Slot::decode(QUEUE, at, one), Ok(slot()));
         for bit in (0..one.len() * 8).step_by(EVERY) {
             one[bit / 8] ^= 1 << (bit % 8);
@@ -217,17 +218,17 @@ fn every_flipped_bit_of_a_slot_is_noticed() {
 
 #[test]
 fn a_slot_passes_neither_elsewhere_nor_in_another_queue() {
-    let bytes = slot().encode(QUEUE, 512).unwrap();
-    let at = manifest::position(9, 0, 512);
+    let bytes = slot().encode(QUEUE, 1024).unwrap();
+    let at = manifest::position(9, 0, 1024);
 
-    assert!(Slot::decode(QUEUE, at, &bytes[..512]).is_ok());
-    assert!(is_damaged(&Slot::decode(QUEUE, at + 512, &bytes[..512])));
-    assert!(is_damaged(&Slot::decode(QUEUE ^ 1, at, &bytes[..512])));
+    assert!(Slot::decode(QUEUE, at, &bytes[..1024]).is_ok());
+    assert!(is_damaged(&Slot::decode(QUEUE, at + 1024, &bytes[..1024])));
+    assert!(is_damaged(&Slot::decode(QUEUE ^ 1, at, &bytes[..1024])));
 }
 
 #[test]
 fn a_slot_that_does_not_fit_is_not_written() {
-    let bytes = slot().encode(QUEUE, 512).unwrap();
+    let bytes = slot().encode(QUEUE, 1024).unwrap();
     let length = super::u32_at(&bytes, 4);
 
     let fits = slot().encode(QUEUE, u64::from(length)).unwrap();
@@ -239,7 +240,9 @@ fn a_slot_that_does_not_fit_is_not_written() {
 #[test]
 fn a_slot_that_contradicts_itself_is_refused() {
     type Change = fn(&mut Slot);
-    let changes: [(&str, Change); 25] = [
+    let changes: [(&str, Change); 27] = [
+        ("a number that none had", |slot| slot.numbers = 2),
+        ("a number of kept keys that none had", |slot| slot.kept[1].number = 10),
         ("no segment", |slot| slot.segments.clear()),
         ("the active one sealed", |slot| slot.segments[1].length = 4096),
         ("a sealed one without length", |slot| slot.segments[0].length = 0),
@@ -269,8 +272,8 @@ fn a_slot_that_contradicts_itself_is_refused() {
     for (what, change) in changes {
         let mut bad = slot();
         change(&mut bad);
-        let bytes = bad.encode(QUEUE, 512).unwrap();
-        let found = Slot::decode(QUEUE, manifest::position(9, 0, 512), &bytes[..512]);
+        let bytes = bad.encode(QUEUE, 1024).unwrap();
+        let found = Slot::decode(QUEUE, manifest::position(9, 0, 1024), &bytes[..1024]);
         assert!(is_damaged(&found), "{what}");
     }
 }
@@ -281,8 +284,8 @@ fn a_section_of_a_later_version_is_kept_or_refused_as_its_tag_says() {
     let twice = Slot { unknown: vec![(3, vec![])], ..slot() };
     let mut snapshot = Snapshot { unknown: vec![(9, vec![7])], ..Snapshot::default() };
     let decode = |slot: &Slot| {
-        let bytes = slot.encode(QUEUE, 512).unwrap();
-        Slot::decode(QUEUE, manifest::position(9, 0, 512), &bytes[..512])
+        let bytes = slot.encode(QUEUE, 1024).unwrap();
+        Slot::decode(QUEUE, manifest::position(9, 0, 1024), &bytes[..1024])
     };
 
     assert!(is_newer(&decode(&later)));

@@ -19,6 +19,8 @@ pub(super) struct Ahead {
     lanes: Vec<Lane>,
     /// How often messages of a high priority had come at the last look.
     seen: u64,
+    /// How often segments had left the log then: their rows may stand elsewhere since.
+    left: u64,
 }
 
 /// The messages of one priority.
@@ -47,7 +49,10 @@ impl Ahead {
     /// When the disk refuses.
     pub(super) fn read(&mut self, log: &Arc<Log>, head: u64) -> Result<()> {
         // Before the rows are read: what comes meanwhile is looked for again.
-        let seen = log.raised();
+        let (seen, left) = (log.raised(), log.left());
+        if self.left != left {
+            self.lanes.clear();
+        }
         if self.lanes.is_empty() {
             let (segment, row) = match log.segment_at(head) {
                 Some(segment) => (segment.order(), log.first_row(&segment, head)?),
@@ -59,7 +64,7 @@ impl Ahead {
         for lane in &mut self.lanes {
             lane.read(log, head)?;
         }
-        self.seen = seen;
+        (self.seen, self.left) = (seen, left);
         Ok(())
     }
 

@@ -328,14 +328,6 @@ impl Live {
         self.mark()
     }
 
-    /// Returns an offset below which everything is done, and durably so.
-    pub(crate) fn synced_floor(&self) -> Result<u64> {
-        // Before the sync: what is done after it is not durable yet.
-        let floor = self.look(State::floor);
-        self.sync_lazily()?;
-        Ok(floor)
-    }
-
     /// Makes sure that the next loans have numbers, and room as [`Live::with_room`] says: when a holder's are used up, another one begins,
     /// and is in a synced snapshot before its first loan.
     pub(super) fn with_numbers<'a>(

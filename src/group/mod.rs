@@ -18,6 +18,7 @@ pub(crate) mod live;
 mod low;
 pub(crate) mod manage;
 mod passing;
+mod pending;
 pub(crate) mod policy;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
@@ -27,6 +28,7 @@ pub(crate) mod rule;
 pub(crate) mod settle;
 pub(crate) mod settle_with;
 pub(crate) mod settling;
+mod space;
 pub(crate) mod state;
 mod stored;
 mod turns;

@@ -159,6 +159,11 @@ impl Segment {
         }
     }
 
+    /// Takes the rows of a segment that was just made, all of it.
+    pub(crate) fn take_rows(&self, rows: Vec<Row>) {
+        self.held().complete(PAGE_POSITION, rows);
+    }
+
     /// Takes back the rows of batches from a position on: readers no longer see these.
     pub(super) fn cut_rows(&self, position: u64) {
         self.held().cut(position);
@@ -286,7 +291,7 @@ impl Log {
     }
 
     /// Keeps the rows of a segment that is sealed in memory, and gives up older ones.
-    pub(super) fn keep(&self, segment: Arc<Segment>) {
+    pub(crate) fn keep(&self, segment: Arc<Segment>) {
         let mut kept = self.kept.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|other| other.number != segment.number);
         kept.push_back(segment);
@@ -311,7 +316,7 @@ impl Log {
     }
 
     /// Writes a side file, if all rows of the segment are in memory, and lets go of them.
-    fn write_rows(&self, segment: &Arc<Segment>) {
+    pub(super) fn write_rows(&self, segment: &Arc<Segment>) {
         let rows = {
             let mut held = segment.held();
             let rows = held.all();
@@ -382,7 +387,7 @@ fn look(segment: &Segment, from: u64, into: &mut Vec<Row>) -> Looked {
 }
 
 /// Reads the first sector of a side file; `None` if it is not that of this segment as it is, whole.
-fn read_head(storage: &dyn Storage, queue: u128, segment: &Segment) -> Option<Summary> {
+pub(super) fn read_head(storage: &dyn Storage, queue: u128, segment: &Segment) -> Option<Summary> {
     let file = storage.open(&names::index(segment.number), Access::Read).ok()?;
     let mut sector = [0; SECTOR];
     read_exact_at(&*file, &mut sector, 0).ok()?;
@@ -394,7 +399,7 @@ fn read_head(storage: &dyn Storage, queue: u128, segment: &Segment) -> Option<Su
 }
 
 /// Reads rows from a side file that has `count`; `None` if something does not fit.
-fn read_rows(
+pub(super) fn read_rows(
     storage: &dyn Storage,
     segment: &Segment,
     count: u64,

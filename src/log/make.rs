@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::header::{Features, Fields, Header};
 use crate::format::{PAGE_POSITION, names};
-use crate::plant::{Plant, planted};
-use crate::storage::{File, Storage, write_all_at};
+use crate::plant::{Plant, planted, unless};
+use crate::storage::{Access, File, Storage, write_all_at};
 
 /// Bytes of one filling write: it sets the size of the page cache's folios, and larger ones make
 /// small writes into them slow.
@@ -59,6 +59,56 @@ pub(crate) fn begin(
         return Err(failed("make", error));
     }
     Ok(Making { file, number, salt, capacity, filled: PAGE_POSITION, durable: false })
+}
+
+/// Makes the file of a segment that has left the log the segment `number`; `None` if it has another length, or
+/// another name too.
+///
+/// 1. the slot names it no more
+/// 2. the new header, with a salt of its own, stands in it, synced: what follows is nothing under that
+/// 3. it has its new name, synced
+///
+/// # Errors
+/// [`Error::Io`]; it is removed then.
+pub(crate) fn recycle(
+    storage: &dyn Storage,
+    queue: u128,
+    (old, old_salt): (u64, u32),
+    number: u64,
+    capacity: u64,
+    now: u64,
+) -> Result<Option<Making>> {
+    let (from, to) = (names::segment(old), names::segment(number));
+    let failed = |doing, error| Error::io(doing, storage.root().join(&from), error);
+    // One with a second name is refused: somebody keeps it.
+    let Ok(file) = storage.open(&from, Access::Write) else { return Ok(None) };
+    if file.len().map_err(|error| failed("look at", error))? != capacity {
+        return Ok(None);
+    }
+    let random = storage.random().map_err(|error| failed("draw a salt for", error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+    let salt = if planted(Plant::RecycledSalt) { old_salt } else { random as u32 };
+    if salt == old_salt && !planted(Plant::RecycledSalt) {
+        return Ok(None);
+    }
+    let header = Header {
+        queue,
+        salt,
+        created: now,
+        features: Features::default(),
+        fields: Fields::Segment { number, capacity, rewritten: false },
+    };
+    let done = write_all_at(&*file, &header.encode(), 0)
+        .and_then(|()| unless(Plant::RecycledUnsynced, || file.sync()))
+        .and_then(|()| storage.rename(&from, &to))
+        .and_then(|()| storage.sync_dir(names::LOG));
+    if let Err(error) = done {
+        // The manifest names neither: should this fail too, the next opening sweeps them.
+        let _ = storage.remove(&from);
+        let _ = storage.remove(&to);
+        return Err(failed("make another segment of", error));
+    }
+    Ok(Some(Making { file, number, salt, capacity, filled: capacity, durable: true }))
 }
 
 impl Making {

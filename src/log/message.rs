@@ -75,6 +75,16 @@ impl Message {
         Ok(self.record().is_some())
     }
 
+    /// Returns the bytes of the record.
+    pub(crate) fn length(&self) -> u64 {
+        self.record.len() as u64
+    }
+
+    /// Returns the checksum that the record was born with.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.checksum
+    }
+
     /// Tells whether the record begins with a list of attributes.
     pub(crate) fn has_attributes(&self) -> bool {
         self.attributes

@@ -21,6 +21,7 @@ use crate::wake::Wake;
 
 pub(crate) mod evidence;
 pub(crate) mod index;
+pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod make;
 mod message;
@@ -38,8 +39,10 @@ pub(crate) struct Segment {
     pub(crate) number: u64,
     pub(crate) salt: u32,
     pub(crate) base: u64,
-    /// How many messages lie before it, from the log's beginning on.
-    pub(crate) messages_before: u64,
+    /// How many messages there ever were, less those that still lie in it and behind it.
+    messages_before: AtomicU64,
+    /// The offset behind its last message, once it is sealed.
+    past: AtomicU64,
     /// Bytes of the file, of the active one; else 0.
     pub(crate) capacity: u64,
     /// Up to where it may be read.
@@ -73,6 +76,8 @@ pub(crate) struct Log {
     kept: Kept,
     /// How often messages of a high priority came, or may have.
     raised: AtomicU64,
+    /// How often segments have left the set.
+    left: AtomicU64,
 }
 
 /// The end that readers are shown.
@@ -90,7 +95,8 @@ impl Segment {
             number: row.number,
             salt: row.salt,
             base: row.base,
-            messages_before: row.messages_before,
+            messages_before: AtomicU64::new(row.messages_before),
+            past: AtomicU64::new(row.end),
             capacity,
             end: AtomicU64::new(end),
             sealed: AtomicBool::new(row.length != 0),
@@ -103,6 +109,16 @@ impl Segment {
     /// tag `t`. Set before readers see the record.
     pub(crate) fn tags(&self) -> u64 {
         self.tags.load(Ordering::Acquire)
+    }
+
+    /// Returns how many messages there ever were, less those that still lie in it and behind it.
+    pub(crate) fn messages_before(&self) -> u64 {
+        self.messages_before.load(Ordering::Acquire)
+    }
+
+    /// Returns the offset behind its last message, if there come no more.
+    pub(crate) fn past(&self) -> Option<u64> {
+        self.sealed.load(Ordering::Acquire).then(|| self.past.load(Ordering::Acquire))
     }
 
     /// Returns where the segment stands in the log: the set is in this order, numbers alone are not.
@@ -140,6 +156,7 @@ impl Log {
             failure: OnceLock::new(),
             kept: Kept::default(),
             raised: AtomicU64::new(raised.into()),
+            left: AtomicU64::new(0),
         }
     }
 
@@ -261,7 +278,14 @@ impl Log {
 
     /// Seals the active segment at its end, with the rows of what is new there, and shows readers the
     /// next one.
-    fn append(&self, sealed: &Arc<Segment>, end: u64, tags: u64, fresh: &mut Vec<Row>, next: Arc<Segment>) {
+    fn append(
+        &self,
+        sealed: &Arc<Segment>,
+        (end, past): (u64, u64),
+        tags: u64,
+        fresh: &mut Vec<Row>,
+        next: Arc<Segment>,
+    ) {
         self.add(sealed, tags, fresh);
         if sealed.is_indexed() {
             self.keep(sealed.clone());
@@ -271,16 +295,42 @@ impl Log {
         longer.push(next);
         *set = Arc::new(longer);
         sealed.end.store(end, Ordering::Release);
+        sealed.past.store(past, Ordering::Release);
         // Last: who sees it finds the successor in the set.
         sealed.sealed.store(true, Ordering::Release);
     }
 
-    /// Shows readers the set without segments that nobody needs any more. Before their files go.
-    pub(crate) fn forget(&self, numbers: &[u64]) {
+    /// Shows readers the set without segments that nobody needs any more, with another in their place if there
+    /// is one, and counts as the rows of the manifest do by now. Before their files go. Returns those that left.
+    pub(crate) fn replace(
+        &self,
+        numbers: &[u64],
+        by: Option<Arc<Segment>>,
+        rows: &[SegmentRow],
+    ) -> Vec<Arc<Segment>> {
         let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
-        *set = Arc::new(set.iter().filter(|segment| !numbers.contains(&segment.number)).cloned().collect());
+        let (left, mut stay): (Vec<_>, Vec<_>) =
+            set.iter().cloned().partition(|segment| numbers.contains(&segment.number));
+        if let Some(by) = by {
+            let at = stay.partition_point(|segment| segment.order() < by.order());
+            stay.insert(at, by);
+        }
+        for segment in &stay {
+            if let Some(row) = rows.iter().find(|row| row.number == segment.number) {
+                segment.messages_before.store(row.messages_before, Ordering::Release);
+            }
+        }
+        *set = Arc::new(stay);
         drop(set);
         self.kept.forget(numbers);
+        self.left.fetch_add(1, Ordering::SeqCst);
+        left
+    }
+
+    /// Returns how often segments have left the set: who goes through it segment by segment has missed nothing
+    /// if it stayed the same meanwhile.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
     }
 
     /// Tells whether a segment belongs to the log.

@@ -124,6 +124,18 @@ impl Cursor {
             .is_some_and(|to| set[to].base <= target && index(current.segment.number) < Some(to))
     }
 
+    /// Returns the offset below which no message is of interest.
+    pub(crate) fn target(&self) -> u64 {
+        self.target
+    }
+
+    /// Lets go of the segment it is in, if that has left the log: its file takes room as long as it is open.
+    pub(crate) fn leave(&mut self, numbers: &[u64]) {
+        if self.current.as_ref().is_some_and(|current| numbers.contains(&current.segment.number)) {
+            self.current = None;
+        }
+    }
+
     /// Returns where the cursor is: a batch at or before what it returns next.
     pub(crate) fn place(&self) -> Option<Place> {
         let current = self.current.as_ref()?;
@@ -300,7 +312,6 @@ impl Cursor {
         // is good, and must not count as lying before that end.
         let next = self.log.next();
         let (end, sealed) = current.segment.end();
-        let set = self.log.set();
         let path = self.log.path(current.segment.number);
         let first = current.expected;
         let expected =
@@ -310,11 +321,7 @@ impl Cursor {
         let place = Place { segment: current.segment.number, position: current.position };
         let (position, behind) = match scan::read_error(path, found)? {
             Some((at, header)) => (at, header.base),
-            None if sealed => {
-                let behind = set.iter().find(|segment| segment.base > current.segment.base);
-                (end, behind.map_or(next, |segment| segment.base))
-            }
-            None => (end, next),
+            None => (end, current.segment.past().filter(|_| sealed).unwrap_or(next)),
         };
         current.position = position;
         current.expected = behind;
@@ -331,7 +338,9 @@ impl Cursor {
         let target = self.target;
         let found = self.enter_one(|set| {
             let index = set.partition_point(|segment| segment.base <= target).saturating_sub(1);
-            set.get(index)
+            // What lay behind it may be gone: then it need not be walked through.
+            let over = set.get(index).and_then(|segment| segment.past()).is_some_and(|past| past <= target);
+            set.get(index + usize::from(over))
         })?;
         if found {
             self.use_hint()?;

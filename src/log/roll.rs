@@ -24,10 +24,18 @@ impl Writer {
     /// [`Error::Full`] and [`Error::Io`]: nothing changed, the next push tries again.
     /// [`Error::Poisoned`].
     pub(super) fn roll(&mut self, length: u64) -> Result<()> {
+        let least = round_up(PAGE_POSITION + length, PAGE_POSITION);
+        self.roll_into(next_capacity(self.active.capacity, self.segment_bytes), least)
+    }
+
+    /// Starts the next segment: the one made ahead if it has at least `least` bytes, else one of `capacity`, or
+    /// of `least`.
+    ///
+    /// # Errors
+    /// As [`Writer::roll`].
+    pub(super) fn roll_into(&mut self, capacity: u64, least: u64) -> Result<()> {
         let storage = self.log.storage.clone();
         let now = self.clock.wall();
-        let least = round_up(PAGE_POSITION + length, PAGE_POSITION);
-        let capacity = next_capacity(self.active.capacity, self.segment_bytes);
         let mut made = self.spare.take(&*storage, self.log.queue, capacity, least, now)?;
         self.sync()?;
         // It may have been synced long ago, and removed since: what is sealed is never written again,
@@ -88,7 +96,7 @@ impl Writer {
         let sealed = std::mem::replace(&mut self.active, active);
         self.durable = End { position: PAGE_POSITION, next: self.shown, messages: self.messages };
         let tags = sealed.about.tags;
-        self.log.append(&sealed.segment, sealed.position, tags, &mut self.fresh, segment);
+        self.log.append(&sealed.segment, (sealed.position, end), tags, &mut self.fresh, segment);
         Ok(())
     }
 }

@@ -27,12 +27,14 @@ struct State {
     number: u64,
     /// A step failed: no new attempt before the next roll.
     given_up: bool,
+    /// The queue is closed: nothing is made any more.
+    closed: bool,
 }
 
 impl Spare {
     /// `number` is the first that no file ever had.
     pub(crate) fn new(number: u64) -> Self {
-        Self { state: Mutex::new(State { making: None, number, given_up: false }) }
+        Self { state: Mutex::new(State { making: None, number, given_up: false, closed: false }) }
     }
 
     /// Does one step towards a segment of `capacity`; tells whether there is more to do.
@@ -41,7 +43,7 @@ impl Spare {
     /// When the disk refuses: the attempt is given up until the next roll.
     pub(crate) fn step(&self, storage: &dyn Storage, queue: u128, capacity: u64, now: u64) -> Result<bool> {
         let mut state = self.lock();
-        if state.given_up {
+        if state.given_up || state.closed {
             return Ok(false);
         }
         let stepped = state.step(storage, queue, capacity, now);
@@ -90,6 +92,46 @@ impl Spare {
         }
     }
 
+    /// Draws the next number that no file ever had.
+    pub(crate) fn draw_number(&self) -> u64 {
+        let mut state = self.lock();
+        state.number += 1;
+        state.number - 1
+    }
+
+    /// Makes a file that nobody needs any more the next segment, if that has `capacity` and there is none yet
+    /// that is finished; tells whether it did. Its blocks were written before, so it is ready at once.
+    ///
+    /// # Errors
+    /// When the disk refuses: the file is no segment any more, under either name.
+    pub(crate) fn recycle(
+        &self,
+        storage: &dyn Storage,
+        queue: u128,
+        old: (u64, u32),
+        capacity: u64,
+        now: u64,
+    ) -> Result<bool> {
+        let mut state = self.lock();
+        if state.closed || state.making.as_ref().is_some_and(|making| making.durable) {
+            return Ok(false);
+        }
+        let number = state.number;
+        let Some(made) = make::recycle(storage, queue, old, number, capacity, now)? else { return Ok(false) };
+        state.number += 1;
+        if let Some(half_made) = state.making.replace(made) {
+            half_made.discard(storage);
+        }
+        Ok(true)
+    }
+
+    /// Removes what was made ahead: for now nobody writes, and it takes room.
+    pub(crate) fn let_go(&self, storage: &dyn Storage) {
+        if let Some(making) = self.lock().making.take() {
+            making.discard(storage);
+        }
+    }
+
     /// Tells up to where the segment made ahead is filled; `None` if there is none.
     pub(crate) fn filled(&self) -> Option<u64> {
         self.lock().making.as_ref().map(|making| making.filled)
@@ -98,7 +140,7 @@ impl Spare {
     /// Removes what was made ahead: the queue closes.
     pub(crate) fn discard(&self, storage: &dyn Storage) {
         let mut state = self.lock();
-        state.given_up = true;
+        state.closed = true;
         if let Some(making) = state.making.take() {
             making.discard(storage);
         }

@@ -219,6 +219,17 @@ impl Writer {
                     group.answers[index] = Some(Ok(Offsets::new(0, 0)));
                     continue;
                 }
+                &Wish::Roll { capacity } => {
+                    self.write(group, &mut pending, now)?;
+                    let rolled = self.before_first_write().and_then(|()| self.roll_into(capacity, 0));
+                    if let Err(error) = rolled.as_ref().map_err(Clone::clone)
+                        && self.poisoned.is_some()
+                    {
+                        return Err(error);
+                    }
+                    group.answers[index] = Some(rolled.map(|()| Offsets::new(0, 0)));
+                    continue;
+                }
                 Wish::Push { batch, synced, .. } => {
                     sync |= synced;
                     (batch.length(), u64::from(batch.messages()), batch.tags)

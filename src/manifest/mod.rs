@@ -87,6 +87,7 @@ impl Manifest {
         let mut slot = state.slot.clone();
         change(&mut slot);
         slot.sequence += 1;
+        slot.numbers = slot.segments.iter().map(|row| row.number + 1).fold(slot.numbers, u64::max);
         let written = match slot.encode(self.queue, state.slot_bytes) {
             Some(bytes) => self.write_in_place(&state, &slot, &bytes),
             None => self.grow(&mut state, &slot),

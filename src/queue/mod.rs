@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
 use crate::engine::recovery::Recovery;
-use crate::engine::{Claim, Handle, NewGroup};
+use crate::engine::{Claim, Handle, IDLE, NewGroup};
 use crate::error::Result;
 pub use crate::message::Message;
 use crate::message::{self, Ready, check_key};
@@ -266,7 +266,7 @@ impl Queue {
 
     /// Does what the background thread does, for those who opened with
     /// [`threads(false)`](Options::threads): writes deferred pushes, makes the next segment ahead,
-    /// syncs what was left unsynced for a second.
+    /// syncs what was left unsynced for a second, gives back the space of what is done.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -274,7 +274,7 @@ impl Queue {
         let engine = self.handle.engine();
         engine.log.check_process()?;
         engine.lead_for_deferred();
-        while engine.run_duties()? == Some(Duration::ZERO) {}
+        while engine.run_duties()?.is_some_and(|wait| wait < IDLE) {}
         Ok(())
     }
 

@@ -131,10 +131,11 @@ impl Options {
     /// have one, and for `time` after the push, whichever ends first (default: 100,000 and one hour).
     ///
     /// Each key in the window takes some hundred bytes of memory, once the first message with a key is
-    /// pushed. `time` is taken by the wall clock, so that it goes on while no process has the queue open.
+    /// pushed. `time` is taken by the wall clock, so that it goes on while no process has the queue open. It is stored
+    /// with the queue, and holds for all who open it until it is set anew.
     #[must_use]
     pub fn dedup_window(mut self, count: usize, time: Duration) -> Self {
-        self.settings.dedup = Window { count, millis: clock::millis(time) };
+        self.settings.limits.dedup = Some(Window { count, millis: clock::millis(time) });
         self
     }
 

@@ -94,7 +94,7 @@ on_both_disks! {
         worker.recv().unwrap().reject("never").unwrap();
         drain(&worker);
         queue.run_duties().unwrap();
-        assert_eq!(segments(world), half);
+        assert_eq!(segments(world), 2, "the one it lies in, and the active one");
         assert_eq!(slow.revive_all().unwrap(), 1);
         assert_eq!(drain(&worker), [format!("{:01000}", 30)]);
 
@@ -125,7 +125,7 @@ on_both_disks! {
         let queue = patiently(&small(world).retain_bytes(2 * 8192));
         queue.run_duties().unwrap();
         let kept = replayed(&queue, "default");
-        assert!(kept.len() >= 7 && kept.len() < 13 && kept.ends_with(&[58, 59]), "{kept:?}");
+        assert!(kept.len() >= 15 && kept.len() < 19 && kept.ends_with(&[58, 59]), "{kept:?}");
         let landed = queue.group("default").unwrap().seek(Start::At(Offset::new(0).unwrap())).unwrap();
         assert_eq!(landed.get(), u64::from(kept[0]));
     }

@@ -73,6 +73,19 @@ impl World {
         self.clock.shows()
     }
 
+    /// Lists the files of the queue with their lengths.
+    pub(crate) fn files(&self) -> Vec<(String, u64)> {
+        match &*self.place.lock().unwrap() {
+            Place::Simulated(disk) => {
+                let length = |name: String| {
+                    (name.clone(), disk.read_file(&name).map_or(0, |bytes| bytes.len() as u64))
+                };
+                disk.files().into_iter().map(length).collect()
+            }
+            Place::Real(folder) => files_below(folder.path(), ""),
+        }
+    }
+
     /// Kills the process that has the queue open: what comes next finds the files as they are, and
     /// no locks. (On a real disk: a copy of them. The old queue hears nothing of it.)
     pub(crate) fn kill(&self) {
@@ -99,6 +112,20 @@ pub(crate) fn patiently(options: &Options) -> Queue {
         }
     }
     panic!("the queue stays locked");
+}
+
+fn files_below(folder: &Path, front: &str) -> Vec<(String, u64)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{front}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(files_below(&entry.path(), &format!("{name}/")));
+        } else {
+            files.push((name, entry.metadata().unwrap().len()));
+        }
+    }
+    files
 }
 
 fn copy_folder(from: &Path, to: &Path) {

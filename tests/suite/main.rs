@@ -31,6 +31,7 @@ mod behaviour_retention;
 mod behaviour_schedules;
 /// What becomes of a message that was handed out.
 mod behaviour_settle;
+mod behaviour_space;
 /// Delays, schedules, ends.
 mod behaviour_time;
 /// What a second hostile reader tried on a group.

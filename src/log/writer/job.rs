@@ -26,6 +26,8 @@ pub(crate) enum Wish {
     },
     /// An answer to all that was wished before it.
     Turn,
+    /// The next segment, of so many bytes.
+    Roll { capacity: u64 },
     /// Everything written before it on stable storage; with `mark`, and the manifest told so.
     Sync { mark: bool },
 }
@@ -61,7 +63,7 @@ impl Job {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.wish {
             Wish::Push { batch, .. } => batch.bytes(),
-            Wish::Turn | Wish::Sync { .. } => &[],
+            Wish::Turn | Wish::Roll { .. } | Wish::Sync { .. } => &[],
         }
     }
 }
