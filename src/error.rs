@@ -39,6 +39,22 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
+    /// The queue has as much as it may have ([`Options::max_messages`](crate::Options::max_messages),
+    /// [`Options::max_bytes`](crate::Options::max_bytes)). Nothing of this call took effect; the same call works
+    /// again when messages are done.
+    #[error(
+        "the queue in {} has as many {what} as it may have, {limit}; push again when some messages are done, or raise max_{what}",
+        path.display()
+    )]
+    AtLimit {
+        /// Of what there is too much: "messages" or "bytes".
+        what: &'static str,
+        /// How much there may be.
+        limit: u64,
+        /// The queue's folder.
+        path: PathBuf,
+    },
+
     /// All 2⁴⁸ offsets were given out.
     #[error("the queue in {} has given out all of its 2^48 offsets; export what is left into a new queue", path.display())]
     Exhausted {
@@ -238,15 +254,15 @@ impl Error {
 
     /// Tells whether a push that failed so is not in the log, and never will be.
     pub(crate) const fn stored_nothing(&self) -> bool {
-        use Error::{Closed, Exhausted, Full, Invalid, Io, TooLarge};
+        use Error::{AtLimit, Closed, Exhausted, Full, Invalid, Io, TooLarge};
         let refused = matches!(self, TooLarge { .. } | Invalid { .. } | Exhausted { .. } | Closed);
-        refused || matches!(self, Full { .. } | Io { .. })
+        refused || matches!(self, Full { .. } | AtLimit { .. } | Io { .. })
     }
 
-    /// Tells whether there was no room on the disk.
+    /// Tells whether there was no room: on the disk, or in what the queue may have.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::AtLimit { .. })
     }
 
     /// Tells whether the queue was closed.

@@ -232,12 +232,12 @@ pub use group::rule::MessageState;
 pub use header::HeaderValue;
 pub use inspect::{Finding, FindingKind, Progress};
 pub use offset::{Offset, Offsets};
-pub use options::Durability;
+pub use options::{Durability, WhenFull};
 pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 #[cfg(feature = "schedules")]
 pub use queue::Schedule;
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
-pub use queue::{Options, Peek, Queue, Retry, SegmentStats};
+pub use queue::{Limits, Options, Peek, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};
 
 /// For the tests of programs that embed the queue.

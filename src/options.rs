@@ -12,6 +12,23 @@ pub enum Durability {
     Buffered,
 }
 
+/// What becomes of a push that a limit of the queue leaves no room for
+/// ([`Options::max_messages`](crate::Options::max_messages), [`Options::max_bytes`](crate::Options::max_bytes)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It fails at once with [`Error::AtLimit`](crate::Error::AtLimit).
+    #[default]
+    Refuse,
+    /// It waits until messages are done, for so long at the most; then it fails. What cannot wait
+    /// ([`Queue::push_deferred`](crate::Queue::push_deferred), schedules,
+    /// [`Delivery::ack_with`](crate::Delivery::ack_with)) fails at once.
+    Block(Duration),
+    /// The oldest messages are discarded that are not on loan, in every group that has too many. It fails
+    /// only where that is not enough.
+    DiscardOldest,
+}
+
 /// How long a dedup key is taken: both must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -39,6 +56,10 @@ pub(crate) struct Wanted {
     pub(crate) retain_for: Option<u64>,
     pub(crate) retain_bytes: Option<u64>,
     pub(crate) dedup: Option<Window>,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_messages: Option<u64>,
+    pub(crate) min_free: Option<u64>,
+    pub(crate) when_full: Option<WhenFull>,
 }
 
 /// The sizes and times of a queue.
@@ -61,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) network: bool,
 }
 
+/// The least that the bytes of the log can be limited to.
+pub(crate) const LEAST_BYTES: u64 = 64 << 10;
 /// Bytes of the smallest segment, the one that a queue is born with.
 pub(crate) const FIRST_SEGMENT: u64 = 1 << 20;
 

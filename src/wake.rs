@@ -20,7 +20,6 @@ pub(crate) struct Bell {
 
 impl Bell {
     /// Returns how often it rang.
-    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         *self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }

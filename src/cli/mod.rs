@@ -13,6 +13,7 @@ mod control;
 mod dead;
 mod exit;
 mod group;
+mod limits;
 mod lines;
 mod push;
 mod recv;
@@ -61,6 +62,7 @@ enum Command {
     Seek(control::Seek),
     Purge(control::Purge),
     Group(group::Args),
+    Limits(limits::Args),
     Stats(stats::Args),
     Verify(verify::Args),
 }
@@ -82,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Seek(args) => control::seek(&args),
         Command::Purge(args) => control::purge(&args),
         Command::Group(args) => group::run(&args),
+        Command::Limits(args) => limits::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
     })

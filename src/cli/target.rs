@@ -1,6 +1,6 @@
 //! Which queue and which group does a command mean?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backlog::{Group, Offset, Options, Queue};
@@ -20,15 +20,29 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn open(&self) -> Result<Queue, Failure> {
-        let queue = Options::new(&self.dir).create(false).lock_timeout(self.wait).open()?;
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn open_with(&self, change: impl FnOnce(Options) -> Options) -> Result<Queue, Failure> {
+        let options = Options::new(&self.dir).create(false).lock_timeout(self.wait);
+        let queue = change(options).open()?;
         super::tell_recovery(queue.recovery());
         Ok(queue)
     }
 
     /// Opens the queue, does something, and closes it; a failure of that counts, too.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Queue) -> Result<T, Failure>) -> Result<T, Failure> {
-        let queue = self.open()?;
+        self.with_options(|options| options, work)
+    }
+
+    /// Does the same, with other options.
+    pub(super) fn with_options<T>(
+        &self,
+        change: impl FnOnce(Options) -> Options,
+        work: impl FnOnce(&Queue) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let queue = self.open_with(change)?;
         let worked = work(&queue);
         let closed = queue.close();
         let done = worked?;

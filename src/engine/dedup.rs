@@ -15,6 +15,7 @@ use crate::group::state::State;
 use crate::log::Segment;
 use crate::log::index::CHUNK;
 use crate::log::keys::{self, First, Found, Keys};
+use crate::log::room::Pass;
 use crate::log::writer::{Job, Slot, Wish};
 use crate::offset::{Offset, Offsets};
 
@@ -65,7 +66,7 @@ impl Engine {
         &self,
         batch: Encoded,
         rows: Box<[Row]>,
-        synced: bool,
+        (synced, pass): (bool, Pass),
         whole: bool,
     ) -> Result<Handed> {
         let several = whole || batch.messages() > 1;
@@ -95,7 +96,8 @@ impl Engine {
                 guard.keys.take(&rows, &slot, synced);
                 let sweep = guard.keys.begin_sweep();
                 let alone = guard.jobs.is_empty();
-                guard.jobs.push(Job { wish: Wish::Push { batch, rows, synced }, slot: slot.clone() });
+                let wish = Wish::Push { batch, rows, synced, pass };
+                guard.add(Job { wish, slot: slot.clone() });
                 let group = guard.group();
                 drop(guard);
                 self.sweep_keys(sweep);

@@ -113,6 +113,7 @@ impl Engine {
         )?;
         self.manifest.update(|slot| slot.groups.push(row.clone()))?;
         self.groups().open.insert(row.name, live.clone());
+        self.look_at_room();
         Ok(live)
     }
 
@@ -165,6 +166,7 @@ impl Engine {
         }
         // The manifest does not name them: should this fail, the next opening sweeps them.
         let _ = offsets::remove(&self.storage, name);
+        self.log.room.ring();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::leftovers::leftovers;
 use super::settles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::keep::Limits;
 use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
 use crate::group::settling::settled_in;
@@ -30,6 +31,7 @@ pub(crate) struct Seen {
     /// Where the active segment ends.
     pub(crate) position: u64,
     pub(crate) segments: Vec<SegmentRow>,
+    pub(crate) limits: Limits,
     pub(crate) groups: Vec<(String, Result<GroupSeen>)>,
 }
 
@@ -75,6 +77,7 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         next: verdict.next,
         messages: verdict.messages,
         position: verdict.position,
+        limits: found.slot.limits,
         segments: found.slot.segments,
         groups,
     })

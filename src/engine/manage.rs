@@ -31,7 +31,9 @@ impl Engine {
         self.moved_back();
         let _quiet = self.quiet(group)?;
         let reading = self.start_at(to)?;
-        group.seek(reading.floor, reading.passed)?;
+        let moved = group.seek(reading.floor, reading.passed);
+        self.look_at_room();
+        moved?;
         Ok(reading.floor)
     }
 

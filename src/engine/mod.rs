@@ -33,6 +33,7 @@ mod push;
 pub(crate) mod recovery;
 mod rest;
 mod rewrite;
+mod room;
 #[cfg(feature = "schedules")]
 pub(crate) mod schedules;
 mod settles;
@@ -40,6 +41,7 @@ mod space;
 
 pub(crate) use duties::{Committer, IDLE};
 pub(crate) use groups::{From, NewGroup};
+pub(crate) use limits::when_full;
 pub(crate) use manage::Claim;
 pub(crate) use push::Pushed;
 

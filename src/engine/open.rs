@@ -45,6 +45,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Arc<Self>> {
+        let settings = limits::fitted(settings, Default::default());
         let (held, created) = acquire(&storage, &*clock, &settings)?;
         storage.sync_dir("").map_err(|error| Error::io("sync the folder", storage.root(), error))?;
         let (manifest, found) = manifest::load(&storage)?;
@@ -52,6 +53,7 @@ impl Engine {
             // A birth may have failed at its very last step; nobody was told anything since.
             storage.sync_parent().map_err(|error| Error::io("sync the parent of", storage.root(), error))?;
         }
+        let settings = limits::fitted(settings, found.slot.limits);
         let mut report = Recovery { created, mended: found.wounded, ..Recovery::default() };
         let (row, checked) = check_segments(&storage, &found)?;
         keep::check_kept(&*storage, &found)?;
@@ -103,10 +105,8 @@ impl Engine {
             duties: if settings.threads { duties::bell() } else { Arc::default() },
             evidence,
         });
-        let commit = Arc::new(Commit::new(
-            Waiting { keys: Keys::new(limits::window(&limits)), ..Waiting::default() },
-            writer,
-        ));
+        let keys = Keys::new(limits::window(&limits));
+        let commit = Arc::new(Commit::new(Waiting::new(keys), writer));
         let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
         clock.on_advance(waker);
         let _ = held.note(&format!("opened by process {}", std::process::id()));

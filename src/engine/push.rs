@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::dedup::Handed;
-use super::{Engine, lock};
+use super::{Engine, limits, lock};
 use crate::error::{Error, Result};
 use crate::format::batch::{Encoded, MAX_BODY, MAX_RECORDS, Record, Settle};
 use crate::format::index::{INDEXED, Row};
-use crate::log::writer::{Job, Slot, Wish};
+use crate::log::room::Pass;
+use crate::log::writer::{Job, Slot, Wish, size_of};
 use crate::offset::Offsets;
-use crate::options::Durability;
+use crate::options::{Durability, WhenFull};
 use crate::plant::{Plant, planted};
 use crate::wake::Wake;
 
@@ -29,18 +30,52 @@ impl Engine {
     /// # Errors
     /// As [`crate::Queue::push`] says.
     pub(crate) fn push(&self, records: &[Record<'_>], durability: Durability) -> Result<Offsets> {
+        self.push_or_wait(records, durability, true)
+    }
+
+    /// Does the same, but waits for no room.
+    ///
+    /// # Errors
+    /// As [`Engine::push`].
+    #[cfg(feature = "schedules")]
+    pub(super) fn push_now(&self, records: &[Record<'_>], durability: Durability) -> Result<Offsets> {
+        self.push_or_wait(records, durability, false)
+    }
+
+    fn push_or_wait(
+        &self,
+        records: &[Record<'_>],
+        durability: Durability,
+        may_wait: bool,
+    ) -> Result<Offsets> {
         self.check_open()?;
         if records.is_empty() {
             return Ok(Offsets::new(0, 0));
         }
+        match self.push_once(records, durability, Pass::Limited) {
+            Err(Error::AtLimit { .. }) => self.push_when_full(records, durability, may_wait),
+            other => other,
+        }
+    }
+
+    pub(super) fn push_once(
+        &self,
+        records: &[Record<'_>],
+        durability: Durability,
+        pass: Pass,
+    ) -> Result<Offsets> {
         let batch = self.encode(records)?;
+        let size = size_of(&batch);
+        self.check_fits(size)?;
         self.save_losses()?;
+        self.look_before(size.messages);
         let rows = self.rows(records);
+        let synced = durability == Durability::Synced;
         if rows.iter().any(|row| row.dedup != 0) {
-            let handed = self.hand_over(batch, rows, durability == Durability::Synced, false)?;
+            let handed = self.hand_over(batch, rows, (synced, pass), false)?;
             return self.answer_of(&handed);
         }
-        self.ask(Wish::Push { batch, rows, synced: durability == Durability::Synced })
+        self.ask(Wish::Push { batch, rows, synced, pass })
     }
 
     /// Hands records over, to be stored as one batch.
@@ -54,11 +89,22 @@ impl Engine {
     ) -> Result<Pushed> {
         self.check_open()?;
         let batch = self.encode(records)?;
+        let size = size_of(&batch);
+        self.check_fits(size)?;
         self.save_losses()?;
+        self.look_before(size.messages);
+        let discards =
+            self.log.room.is_limited() && limits::when_full(&self.limits()) == WhenFull::DiscardOldest;
         let rows = self.rows(records);
         let synced = durability == Durability::Synced;
-        let handed = if rows.iter().any(|row| row.dedup != 0) {
-            self.hand_over(batch, rows, synced, false)?
+        let pass = Pass::Limited;
+        let handed = if discards && self.may_not_fit(size, self.commit.lock().unanswered()) {
+            // Room is made by whoever pushes, one by one: a ticket could only say that there was none.
+            let slot = Arc::new(Slot::default());
+            slot.answer_now(self.push(records, durability));
+            Handed { slot, group: 0, first: None, alone: false }
+        } else if rows.iter().any(|row| row.dedup != 0) {
+            self.hand_over(batch, rows, (synced, pass), false)?
         } else {
             let slot = Arc::new(Slot::default());
             let mut guard = self.commit.lock();
@@ -66,7 +112,7 @@ impl Engine {
                 return Err(error.clone());
             }
             let alone = guard.jobs.is_empty();
-            guard.jobs.push(Job { wish: Wish::Push { batch, rows, synced }, slot: slot.clone() });
+            guard.add(Job { wish: Wish::Push { batch, rows, synced, pass }, slot: slot.clone() });
             Handed { slot, group: guard.group(), first: None, alone }
         };
         if handed.alone {
@@ -123,7 +169,7 @@ impl Engine {
         if let Some(error) = &guard.stopped {
             return Err(error.clone());
         }
-        guard.jobs.push(Job { wish, slot: slot.clone() });
+        guard.add(Job { wish, slot: slot.clone() });
         let group = guard.group();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| slot.answer());
         Ok(answer.unwrap_or(Err(Error::Timeout)))
@@ -145,7 +191,7 @@ impl Engine {
         if length > limit { Err(Error::TooLarge { what: "a message", length, limit }) } else { Ok(()) }
     }
 
-    fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
+    pub(super) fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
         self.encode_settling(&[], records)
     }
 

@@ -42,7 +42,7 @@ impl Engine {
         let Some(active) = set.last() else { return Ok(()) };
         let first = FIRST_SEGMENT.min(self.settings.segment_bytes);
         if active.capacity > first && self.live_in_active() * SPARSE < active.capacity {
-            match self.ask(Wish::Roll { capacity: first }) {
+            match self.ask(Wish::Roll { capacity: Some(first) }) {
                 // Then it stays as it is, and takes what it took.
                 Ok(_) | Err(Error::Full { .. }) => {}
                 Err(error) => return Err(error),

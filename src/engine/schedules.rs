@@ -214,7 +214,11 @@ impl Engine {
         for tick in due {
             if !pushed.contains(&tick) {
                 let made = (schedule.make)(tick, now)?;
-                self.push(&[made.record()], Durability::Synced)?;
+                match self.push_now(&[made.record()], Durability::Synced) {
+                    // It stays missed, and comes later by its rule.
+                    Err(Error::AtLimit { .. }) => return Ok(()),
+                    pushed => pushed?,
+                };
             }
             // Should the next one fail, those behind it are looked for again.
             self.passed(name, tick, schedule.checked);

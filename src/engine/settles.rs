@@ -17,8 +17,9 @@ use crate::group::settle_with::Hush;
 use crate::group::settling::settled_in;
 use crate::group::state::{Now, State};
 use crate::log::recovery::Verdict;
+use crate::log::room::Pass;
 use crate::log::settles::{self, Found, Settled};
-use crate::log::writer::{GroupTold, Wish};
+use crate::log::writer::{GroupTold, Wish, size_of};
 use crate::manifest;
 use crate::offset::Offsets;
 use crate::offsets::Surveyed;
@@ -50,6 +51,17 @@ impl Engine {
         };
         let rows: Vec<batch::Settle> = loans.iter().map(row).collect();
         let batch = self.encode_settling(&rows, records)?;
+        let size = size_of(&batch);
+        // Who makes as much done as he adds is let through: a chain within a full queue would stand still.
+        let exempt = records.len() <= loans.len();
+        if !exempt {
+            self.check_fits(size)?;
+            self.look_before(size.messages);
+            if self.lacks(size).is_some() {
+                self.make_room(size, false)?;
+            }
+        }
+        let pass = if exempt { Pass::Exempt } else { Pass::Limited };
         // Before a loan is set aside: who waits for those may hold the lock that this takes.
         self.save_losses()?;
         let mut settling = Vec::with_capacity(loans.len());
@@ -69,9 +81,9 @@ impl Engine {
         }
         let (indexed, synced) = (self.rows(records), durability == Durability::Synced);
         let handed = if indexed.iter().any(|row| row.dedup != 0) {
-            self.hand_over(batch, indexed, synced, true).map(|handed| self.answer_of(&handed))
+            self.hand_over(batch, indexed, (synced, pass), true).map(|handed| self.answer_of(&handed))
         } else {
-            self.try_ask(Wish::Push { batch, rows: indexed, synced })
+            self.try_ask(Wish::Push { batch, rows: indexed, synced, pass })
         };
         let answer = match handed {
             Ok(answer) => answer,

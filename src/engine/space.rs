@@ -83,6 +83,14 @@ impl Engine {
     /// # Errors
     /// When the disk refuses. What was given up by then is gone.
     pub(super) fn free_done(&self) -> Result<usize> {
+        self.free_for(0)
+    }
+
+    /// Does the same, and keeps nothing before so many bytes are free.
+    ///
+    /// # Errors
+    /// As [`Engine::free_done`].
+    pub(super) fn free_for(&self, room: u64) -> Result<usize> {
         // Nobody moves back to where they lie, and no group begins there, meanwhile.
         let _changing = lock(&self.changing_groups);
         if self.check_open().is_err() {
@@ -94,9 +102,18 @@ impl Engine {
         if groups.is_empty() || !self.groups().refused.is_empty() {
             return Ok(0);
         }
-        let mut candidates = self.released(&slot);
+        let mut candidates = self.released(&slot, room > 0);
         for group in &groups {
             group.look(|state| candidates.retain(|row| is_done(state, row)));
+        }
+        if room > 0 {
+            let released = self.released(&slot, false);
+            let mut freed = 0;
+            candidates.retain(|row| {
+                let goes = freed < room || released.iter().any(|other| other.number == row.number);
+                freed += if goes { row.length } else { 0 };
+                goes
+            });
         }
         if candidates.is_empty() {
             return self.forget_keys();
@@ -123,11 +140,12 @@ impl Engine {
     }
 
     /// Lists the sealed segments of which nothing that is done must be kept: for a while, or for the acks in it.
-    fn released(&self, slot: &Slot) -> Vec<SegmentRow> {
+    /// With `all`, those too that are kept for a while.
+    fn released(&self, slot: &Slot, all: bool) -> Vec<SegmentRow> {
         let rows = self.sealed_with_dead(slot);
         let released = plan::released(&rows, &self.limits(), self.clock.wall());
         let end = pinned_by_settles(slot).unwrap_or(slot.segments.len());
-        let free = rows.into_iter().zip(released).take(end).filter(|(_, released)| *released);
+        let free = rows.into_iter().zip(released).take(end).filter(|(_, released)| all || *released);
         free.map(|((row, _), _)| row).collect()
     }
 
@@ -219,7 +237,7 @@ impl Engine {
             }
         }
         let slot = self.manifest.slot();
-        let released: Vec<u64> = self.released(&slot).iter().map(|row| row.number).collect();
+        let released: Vec<u64> = self.released(&slot, false).iter().map(|row| row.number).collect();
         let mut facts = Vec::new();
         for pair in slot.segments.windows(2) {
             let messages = pair[1].messages_before - pair[0].messages_before;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::holder::draw_holder;
-use super::state::{Counts, Now, State};
+use super::oldest::Oldest;
+use super::state::{Now, State};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::commit::{Commit, Guard};
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     pub(super) watchers: u32,
     /// Damage that the group came to and no consumer has been told of.
     pub(super) reports: VecDeque<Error>,
+    /// What was discarded so that there is room.
+    pub(super) oldest: Oldest,
 }
 
 impl Shared {
@@ -189,6 +192,7 @@ impl Live {
             sleepers: 0,
             watchers: 0,
             reports: VecDeque::new(),
+            oldest: Oldest::default(),
         };
         let commit = Commit::new(shared, writer);
         let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, idle: Mutex::default() });
@@ -279,6 +283,8 @@ impl Live {
     pub(super) fn settle_down(&self, mut guard: Locked<'_>, sync: bool) -> Result<()> {
         let mine = guard.appended;
         if !sync && guard.written >= mine {
+            drop(guard);
+            self.log.room.ring();
             return Ok(());
         }
         guard.sync_wanted |= sync;
@@ -295,6 +301,7 @@ impl Live {
             shared.sync_wanted |= sync;
             None
         });
+        self.log.room.ring();
         answer.unwrap_or(Ok(()))
     }
 
@@ -415,35 +422,6 @@ impl Live {
         }
         self.settle_down(guard, true)?;
         self.mark()
-    }
-
-    /// Counts messages as they are by now, and tells when next a message is due or a loan ends.
-    pub(crate) fn count(&self, now: Now) -> (Counts, Option<Duration>) {
-        let mut guard = self.commit.lock();
-        guard.state.ripen(now);
-        (guard.state.stats(), guard.state.next_timer(now))
-    }
-
-    /// Returns what the state counts.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        look(&self.commit.lock().state)
-    }
-
-    /// Returns up to which offset the acks of all batches are in the files, on stable storage.
-    pub(crate) fn settled(&self) -> u64 {
-        let guard = self.commit.lock();
-        // With all that it knows in its files, whatever is in the log by now is none of its acks, or one
-        // that they have: so a group that does nothing holds nobody up.
-        let all = guard.synced >= guard.appended && !guard.state.settling.is_found();
-        let upto = if all { guard.state.settling.settled(self.log.next()) } else { 0 };
-        guard.settled.max(upto)
-    }
-
-    /// Returns how far the files are durable, as the manifest may tell it: the generation of the half
-    /// that holds, and a position in it.
-    pub(crate) fn durable(&self) -> (u64, u64) {
-        let guard = self.commit.lock();
-        (guard.generation, guard.durable)
     }
 }
 

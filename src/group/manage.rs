@@ -17,7 +17,7 @@ use crate::log::reader::Cursor;
 /// How many entries are appended between two looks at the room there is.
 const AT_ONCE: usize = 256;
 /// What changes one message of a row splits the row: two exceptions more, or one and a range.
-const SPLIT: u64 = 2;
+pub(super) const SPLIT: u64 = 2;
 
 impl Live {
     /// Makes dead letters ready again, with their counters at zero; returns how many there were. With
@@ -72,12 +72,18 @@ impl Live {
     /// Makes all below `end` done, of which `messages` lie before it in the log.
     pub(crate) fn purge(&self, end: u64, messages: u64) -> Result<u64> {
         let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
+        let purged = self.record_purge(&mut guard, end, messages)?;
+        self.keep(guard)?;
+        Ok(purged)
+    }
+
+    /// Appends and applies that all below `end` is done; returns how many messages were not.
+    pub(super) fn record_purge(&self, guard: &mut Locked<'_>, end: u64, messages: u64) -> Result<u64> {
         let before = guard.state.stats();
         let ahead = messages.saturating_sub(before.passed);
         let entry = guard.state.purge(end, ahead, self.now());
-        self.record(&mut guard, entry.as_slice())?;
+        self.record(guard, entry.as_slice())?;
         let after = guard.state.stats();
-        self.keep(guard)?;
         // Those discarded ahead of the head were done already.
         let done = before.ahead - after.ahead;
         Ok((open_messages(&before) + ahead).saturating_sub(open_messages(&after) + done))
@@ -174,13 +180,18 @@ impl Live {
     /// To be called before something is decided: on its way it lets go of the lock, and what was
     /// decided before would not hold any more. A seek would not fence the loans that were made
     /// meanwhile.
-    fn with_room_for<'a>(&'a self, guard: Locked<'a>, entries: usize, grows: u64) -> Result<Locked<'a>> {
+    pub(super) fn with_room_for<'a>(
+        &'a self,
+        guard: Locked<'a>,
+        entries: usize,
+        grows: u64,
+    ) -> Result<Locked<'a>> {
         // A range takes two slots, and an own mark comes in front.
         self.with_room(guard, (2 * entries as u64 + 1) * SLOT_BYTES, grows)
     }
 
     /// Appends and applies entries, for which there is room.
-    fn record(&self, guard: &mut Locked<'_>, entries: &[Entry]) -> Result<()> {
+    pub(super) fn record(&self, guard: &mut Locked<'_>, entries: &[Entry]) -> Result<()> {
         let now = self.now();
         entries.iter().try_for_each(|entry| self.put(guard, entry, now))
     }
@@ -195,6 +206,7 @@ impl Live {
             Err(error) => Err(error),
         };
         self.commit.wake_changed();
+        self.log.room.ring();
         kept
     }
 

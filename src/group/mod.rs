@@ -17,6 +17,7 @@ mod lines;
 pub(crate) mod live;
 mod low;
 pub(crate) mod manage;
+mod oldest;
 mod passing;
 mod pending;
 pub(crate) mod policy;
@@ -31,6 +32,7 @@ pub(crate) mod settling;
 mod space;
 pub(crate) mod state;
 mod stored;
+mod told;
 mod turns;
 mod writer;
 

@@ -108,6 +108,7 @@ impl Live {
     fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
         let mut guard = self.enter()?;
         let mut keys = Keys::default();
+        let mut told = guard.appended;
         loop {
             let left = (ask.most - loans.len()).min(MOST);
             if left == 0 || ask.stop.load(Ordering::Acquire) {
@@ -177,6 +178,14 @@ impl Live {
             }
             if ask.until.is_some_and(|until| self.clock.now() >= until) {
                 return Ok(guard);
+            }
+            if guard.appended != told && self.log.room.is_waited_for() {
+                // What was passed over is done: there may be room for a push.
+                told = guard.appended;
+                drop(guard);
+                self.log.room.ring();
+                guard = self.enter()?;
+                continue;
             }
             let until = [ask.until, due].into_iter().flatten().min();
             guard = self.sleep(guard, seen, until, ask);

@@ -129,6 +129,7 @@ impl Settlement {
         // The ack is in the log whatever comes of this: should it fail, the next ack, duty or opening
         // finds it there.
         let _ = self.live.record_settled();
+        self.live.log.room.ring();
     }
 
     /// Says that the batch is not in the log, and never will be.

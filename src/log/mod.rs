@@ -28,6 +28,7 @@ mod message;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod roll;
+pub(crate) mod room;
 pub(crate) mod scan;
 pub(crate) mod settles;
 pub(crate) mod spare;
@@ -78,6 +79,8 @@ pub(crate) struct Log {
     raised: AtomicU64,
     /// How often segments have left the set.
     left: AtomicU64,
+    /// How far it may grow.
+    pub(crate) room: room::Room,
 }
 
 /// The end that readers are shown.
@@ -157,6 +160,7 @@ impl Log {
             kept: Kept::default(),
             raised: AtomicU64::new(raised.into()),
             left: AtomicU64::new(0),
+            room: room::Room::default(),
         }
     }
 
@@ -269,6 +273,7 @@ impl Log {
         let _ = self.failure.set(why);
         active.cut_rows(durable.position);
         self.show(active, durable);
+        self.room.ring();
     }
 
     /// Returns why nothing new will come; `None` while all is well.
@@ -300,6 +305,11 @@ impl Log {
         sealed.sealed.store(true, Ordering::Release);
     }
 
+    /// Counts the bytes of the segments, up to where they may be read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.set().iter().map(|segment| segment.end().0).sum()
+    }
+
     /// Shows readers the set without segments that nobody needs any more, with another in their place if there
     /// is one, and counts as the rows of the manifest do by now. Before their files go. Returns those that left.
     pub(crate) fn replace(
@@ -324,6 +334,7 @@ impl Log {
         drop(set);
         self.kept.forget(numbers);
         self.left.fetch_add(1, Ordering::SeqCst);
+        self.room.ring();
         left
     }
 

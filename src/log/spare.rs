@@ -4,10 +4,11 @@
 //! before costs 90 µs a sync, growing a file 218. The writer takes it when it rolls, finished or
 //! not; the mutex is held over one step, so that nobody fills what the writer has begun to write.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::make::{self, Making};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plant::{Plant, planted};
 use crate::storage::Storage;
 
@@ -29,12 +30,21 @@ struct State {
     given_up: bool,
     /// The queue is closed: nothing is made any more.
     closed: bool,
+    /// Bytes of the file system that are left to others.
+    min_free: u64,
 }
 
 impl Spare {
     /// `number` is the first that no file ever had.
     pub(crate) fn new(number: u64) -> Self {
-        Self { state: Mutex::new(State { making: None, number, given_up: false, closed: false }) }
+        Self {
+            state: Mutex::new(State { making: None, number, given_up: false, closed: false, min_free: 0 }),
+        }
+    }
+
+    /// Leaves so many bytes of the file system to others.
+    pub(crate) fn leave_free(&self, bytes: u64) {
+        self.lock().min_free = bytes;
     }
 
     /// Does one step towards a segment of `capacity`; tells whether there is more to do.
@@ -153,10 +163,29 @@ impl Spare {
 
 impl State {
     fn begin(&mut self, storage: &dyn Storage, queue: u128, capacity: u64, now: u64) -> Result<Making> {
+        self.check_free(storage, capacity)?;
         let number = self.number;
         // Used up even if the attempt fails: no name ever means two contents.
         self.number += 1;
         make::begin(storage, queue, number, capacity, now)
+    }
+
+    /// Refuses a segment that would take of what is left to others.
+    fn check_free(&self, storage: &dyn Storage, capacity: u64) -> Result<()> {
+        if self.min_free == 0 {
+            return Ok(());
+        }
+        let path = storage.root();
+        let free = storage.free_bytes().map_err(|error| Error::io("count the free bytes of", path, error))?;
+        if free >= self.min_free.saturating_add(capacity) {
+            return Ok(());
+        }
+        let what = format!(
+            "{free} bytes are free, the next segment takes {capacity}, and min_free_bytes leaves {} to others",
+            self.min_free
+        );
+        let source = Arc::new(io::Error::new(io::ErrorKind::StorageFull, what));
+        Err(Error::Full { path: path.to_path_buf(), source })
     }
 
     fn step(&mut self, storage: &dyn Storage, queue: u128, capacity: u64, now: u64) -> Result<bool> {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::evidence::Evidence;
+use super::room::{Pass, Size};
 use super::spare::Spare;
 use super::{Active, End, Log};
 use crate::clock::Clock;
 use crate::commit::Worker;
 use crate::error::{Error, Result};
+use crate::format::PAGE_POSITION;
 use crate::format::batch::Stamp;
 use crate::format::index::Row;
 use crate::manifest::Manifest;
@@ -24,10 +26,11 @@ use crate::wake::{Bell, Wake};
 
 mod failure;
 mod job;
+mod limit;
 mod mark;
 mod slot;
 
-pub(crate) use job::{Group, Job, Waiting, Wish};
+pub(crate) use job::{Group, Job, Waiting, Wish, size_of};
 use mark::FIRST_RESERVE;
 pub(crate) use mark::{GroupTold, LAST_RESERVE};
 pub(crate) use slot::Slot;
@@ -69,6 +72,7 @@ pub(crate) struct Writer {
     /// Emptied, to be used by the next group.
     spent: Group,
     pending: Pending,
+    sealed: limit::Sealed,
     /// Rows of batches that are written and that readers do not see yet.
     pub(super) fresh: Vec<Row>,
 }
@@ -106,6 +110,7 @@ impl Worker<Waiting> for Writer {
     fn gather(&mut self, waiting: &mut Waiting) -> Group {
         let mut group = std::mem::take(&mut self.spent);
         std::mem::swap(&mut group.jobs, &mut waiting.jobs);
+        waiting.in_flight = std::mem::take(&mut waiting.offered);
         group.answers.resize(group.jobs.len(), None);
         group
     }
@@ -125,6 +130,7 @@ impl Worker<Waiting> for Writer {
         if waiting.stopped.is_none() {
             waiting.stopped.clone_from(&self.poisoned);
         }
+        waiting.in_flight = Size::default();
         for (job, answer) in group.jobs.iter().zip(&mut group.answers) {
             let answer = answer.take().unwrap_or(Err(Error::Closed));
             if let Wish::Push { rows, synced, .. } = &job.wish {
@@ -152,7 +158,7 @@ impl Worker<Waiting> for Writer {
 struct Pending {
     /// The jobs, with the offsets they were given and the tags of their records.
     jobs: Vec<(usize, Offsets, u64)>,
-    length: u64,
+    size: Size,
 }
 
 impl Writer {
@@ -180,6 +186,7 @@ impl Writer {
             buffer: Vec::new(),
             spent: Group::default(),
             pending: Pending::default(),
+            sealed: limit::Sealed::default(),
             fresh: Vec::new(),
         }
     }
@@ -199,7 +206,7 @@ impl Writer {
         if let Some(poison) = &self.poisoned {
             return Err(poison.clone());
         }
-        let pushes = group.jobs.iter().any(|job| matches!(job.wish, Wish::Push { .. }));
+        let pushes = group.jobs.iter().any(|job| matches!(job.wish, Wish::Push { .. } | Wish::Roll { .. }));
         if pushes {
             self.before_first_write()?;
         }
@@ -208,7 +215,7 @@ impl Writer {
         let mut no_roll: Option<Error> = None;
         let now = self.clock.wall();
         for index in 0..group.jobs.len() {
-            let (length, messages, tags) = match &group.jobs[index].wish {
+            let (size, tags, limited) = match &group.jobs[index].wish {
                 Wish::Sync { mark: wanted } => {
                     sync = true;
                     mark |= wanted;
@@ -221,21 +228,32 @@ impl Writer {
                 }
                 &Wish::Roll { capacity } => {
                     self.write(group, &mut pending, now)?;
-                    let rolled = self.before_first_write().and_then(|()| self.roll_into(capacity, 0));
-                    if let Err(error) = rolled.as_ref().map_err(Clone::clone)
-                        && self.poisoned.is_some()
-                    {
-                        return Err(error);
+                    // Somebody else may have wished for it, too.
+                    let empty = capacity.is_none() && self.active.position == PAGE_POSITION;
+                    let rolled = match capacity {
+                        _ if empty => Ok(()),
+                        None => self.roll(0),
+                        Some(capacity) => self.roll_into(capacity, 0),
+                    };
+                    if self.poisoned.is_some() {
+                        return rolled;
                     }
                     group.answers[index] = Some(rolled.map(|()| Offsets::new(0, 0)));
                     continue;
                 }
-                Wish::Push { batch, synced, .. } => {
+                Wish::Push { batch, synced, pass, .. } => {
                     sync |= synced;
-                    (batch.length(), u64::from(batch.messages()), batch.tags)
+                    (size_of(batch), batch.tags, !matches!(pass, Pass::Exempt))
                 }
             };
-            if self.active.position + pending.length + length > self.active.capacity {
+            let (length, messages) = (size.bytes, size.messages);
+            if limited && let Err(error) = self.check_room(&pending, size) {
+                // Before it hears of that, and claims room anew.
+                group.jobs[index].end_claim();
+                group.answers[index] = Some(Err(error));
+                continue;
+            }
+            if self.must_roll(&pending, length) {
                 self.write(group, &mut pending, now)?;
                 if let Some(error) = no_roll.clone().or_else(|| self.roll(length).err()) {
                     if self.poisoned.is_some() {
@@ -246,7 +264,7 @@ impl Writer {
                     continue;
                 }
             }
-            if pending.length + length > GATHER as u64 {
+            if pending.size.bytes + length > GATHER as u64 {
                 self.write(group, &mut pending, now)?;
             }
             if let Err(error) = self.reserve(messages) {
@@ -260,7 +278,7 @@ impl Writer {
             self.next += messages;
             let stamp = Stamp {
                 salt: self.active.segment.salt,
-                position: self.active.position + pending.length,
+                position: self.active.position + pending.size.bytes,
                 base: self.next - messages,
                 time: now,
                 mark: self.mark(),
@@ -269,7 +287,8 @@ impl Writer {
                 batch.stamp(&stamp);
             }
             pending.jobs.push((index, offsets, tags));
-            pending.length += length;
+            pending.size.bytes += length;
+            pending.size.messages += messages;
         }
         self.write(group, &mut pending, now)?;
         self.pending = pending;
@@ -298,7 +317,7 @@ impl Writer {
 
     /// Writes what is pending, in one write; a failure is answered to those it concerns.
     fn write(&mut self, group: &mut Group, pending: &mut Pending, now: u64) -> Result<()> {
-        let length = std::mem::take(&mut pending.length);
+        let length = std::mem::take(&mut pending.size).bytes;
         let jobs = &mut pending.jobs;
         if jobs.is_empty() {
             return Ok(());
@@ -337,7 +356,8 @@ impl Writer {
         }
         let mut position = before;
         for (index, offsets, tags) in jobs.drain(..) {
-            if let Wish::Push { batch, rows, .. } = &mut group.jobs[index].wish {
+            if let Wish::Push { batch, rows, pass, .. } = &mut group.jobs[index].wish {
+                pass.end();
                 let base = offsets.end() - u64::from(batch.messages());
                 for row in rows.iter_mut() {
                     *row = Row { offset: base + row.offset, position, time: now, ..*row };

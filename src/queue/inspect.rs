@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::limits::Limits;
 use super::stats::GroupStats;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::look;
@@ -27,6 +28,8 @@ pub struct Inspection {
     pub next_offset: u64,
     /// The segments of the log, in offset order; the last is the active one.
     pub segments: Vec<SegmentStats>,
+    /// The limits that are stored with it.
+    pub limits: Limits,
     /// Counts of the groups whose files are sound. Loans of an owner that died count as on loan: the
     /// next opening returns them.
     pub groups: Vec<GroupStats>,
@@ -73,6 +76,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
                 next_due,
                 paused,
                 kinds,
+                discarded_for_room: 0,
             }),
             Err(error) => refused.push((name, error)),
         }
@@ -95,6 +99,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
         messages: seen.messages,
         next_offset: seen.next,
         segments: segments.collect(),
+        limits: Limits::of(&seen.limits),
         groups,
         refused,
     })

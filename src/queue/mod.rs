@@ -17,6 +17,7 @@ mod dead;
 mod group;
 mod group_options;
 mod inspect;
+mod limits;
 mod options;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -27,6 +28,7 @@ pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
+pub use limits::Limits;
 pub use options::Options;
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
@@ -79,7 +81,8 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Full`](crate::Error::Full): nothing was stored, the same call works when there is
-    /// room. [`Error::TooLarge`](crate::Error::TooLarge).
+    /// room. [`Error::AtLimit`](crate::Error::AtLimit), by what the queue's [limits](Queue::limits) say.
+    /// [`Error::TooLarge`](crate::Error::TooLarge).
     /// [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::InDoubt`](crate::Error::InDoubt): the
     /// message may be there after the next opening, or not.
     /// [`Error::Closed`](crate::Error::Closed).
@@ -112,6 +115,10 @@ impl Queue {
     ///
     /// So one thread can have thousands of durable pushes outstanding. A push that nobody waits for
     /// is written within 10 ms.
+    ///
+    /// It never waits for room: at a [limit](Queue::limits) the ticket says [`Error::AtLimit`](crate::Error::AtLimit), with
+    /// [`WhenFull::Block`](crate::WhenFull::Block) too. With [`WhenFull::DiscardOldest`](crate::WhenFull::DiscardOldest) it is as
+    /// slow as a push there.
     ///
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge), [`Error::Closed`](crate::Error::Closed),
@@ -262,6 +269,13 @@ impl Queue {
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::stats(self.handle.engine())
+    }
+
+    /// Tells which limits hold: of what is kept, and of how much may come. They are stored with the queue, and
+    /// changed by [`Options`].
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits::of(&self.handle.engine().limits())
     }
 
     /// Does what the background thread does, for those who opened with

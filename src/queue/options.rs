@@ -8,7 +8,7 @@ use super::Queue;
 use crate::clock::{self, Clock, SystemClock};
 use crate::engine::{Engine, Handle};
 use crate::error::{Error, Result};
-use crate::options::{Durability, Settings, Window};
+use crate::options::{Durability, LEAST_BYTES, Settings, WhenFull, Window};
 use crate::storage::Storage;
 use crate::storage::disk::Disk;
 
@@ -105,6 +105,49 @@ impl Options {
     #[must_use]
     pub fn retain_bytes(mut self, bytes: u64) -> Self {
         self.settings.limits.retain_bytes = Some(bytes);
+        self
+    }
+
+    /// Limits the bytes of the log: of its segments, as far as they are used, whether their messages are done
+    /// or not (default: no limit, and 0 takes one back; 64 KiB at least). What is done gives its bytes back
+    /// segment by segment, so segments have an eighth of it at the most; what is kept by
+    /// [`Options::retain_for`] goes first. Group files, and the segment that is made ahead, come on top.
+    ///
+    /// What then becomes of a push is said by [`Options::when_full`]. Acks need no room. Stored with the
+    /// queue, and holds for all who open it until it is set anew.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.settings.limits.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Limits the messages that a group has not done, in whatever state they are, dead letters too: no group
+    /// has more (default: no limit, and 0 takes one back). Before there is any group it limits the messages
+    /// that are stored. One slow group fills the queue for all.
+    ///
+    /// What then becomes of a push is said by [`Options::when_full`]. A group that goes back, or begins at
+    /// the beginning, may have more for a while: then nothing is pushed until it has caught up. Stored with the
+    /// queue, and holds for all who open it until it is set anew.
+    #[must_use]
+    pub fn max_messages(mut self, messages: u64) -> Self {
+        self.settings.limits.max_messages = Some(messages);
+        self
+    }
+
+    /// Sets what becomes of a push for which [`Options::max_messages`] or [`Options::max_bytes`] leaves no
+    /// room (default: [`WhenFull::Refuse`]). Stored with the queue.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.settings.limits.when_full = Some(when_full);
+        self
+    }
+
+    /// Leaves so many bytes of the file system to others: no new segment is made that would take of them
+    /// (default: 0). Pushes that need one get [`Error::Full`](crate::Error::Full) until there is room
+    /// again; all else goes on. Stored with the queue.
+    #[must_use]
+    pub fn min_free_bytes(mut self, bytes: u64) -> Self {
+        self.settings.limits.min_free = Some(bytes);
         self
     }
 
@@ -231,6 +274,9 @@ impl Options {
         }
         if !(1..=512 << 20).contains(&max_message_bytes) {
             return invalid("max_message_bytes must be 1 to 512 MiB");
+        }
+        if self.settings.limits.max_bytes.is_some_and(|bytes| bytes != 0 && bytes < LEAST_BYTES) {
+            return invalid("max_bytes must be 64 KiB at least, or 0 for no limit");
         }
         Ok(())
     }

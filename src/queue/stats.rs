@@ -11,6 +11,9 @@ pub struct Stats {
     pub messages: u64,
     /// Segments in the log.
     pub segments: usize,
+    /// Messages that were discarded in this opening so that there is room for others
+    /// ([`WhenFull::DiscardOldest`](crate::WhenFull::DiscardOldest)), once for each group that had them.
+    pub discarded_for_room: u64,
     /// By group, in alphabetical order of names.
     pub groups: Vec<GroupStats>,
 }
@@ -37,16 +40,20 @@ pub struct GroupStats {
     pub paused: bool,
     /// The kinds of messages that the group takes; none: all.
     pub kinds: Vec<String>,
+    /// Messages that were discarded in this opening so that there is room for others.
+    pub discarded_for_room: u64,
 }
 
 pub(super) fn stats(engine: &Engine) -> Stats {
     if !engine.log.is_ours() {
-        return Stats { messages: 0, segments: 0, groups: Vec::new() };
+        return Stats { messages: 0, segments: 0, discarded_for_room: 0, groups: Vec::new() };
     }
+    let groups: Vec<_> = engine.all_groups().iter().map(|group| group_stats(engine, group)).collect();
     Stats {
+        discarded_for_room: groups.iter().map(|group| group.discarded_for_room).sum(),
         messages: engine.log.messages(),
         segments: engine.log.set().len(),
-        groups: engine.all_groups().iter().map(|group| group_stats(engine, group)).collect(),
+        groups,
     }
 }
 
@@ -54,7 +61,17 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
     if !engine.log.is_ours() {
         let (name, kinds) = (group.name.clone(), Vec::new());
         let (next_due, paused) = (None, false);
-        return GroupStats { name, ready: 0, delayed: 0, on_loan: 0, dead: 0, next_due, paused, kinds };
+        return GroupStats {
+            name,
+            ready: 0,
+            delayed: 0,
+            on_loan: 0,
+            dead: 0,
+            next_due,
+            paused,
+            kinds,
+            discarded_for_room: 0,
+        };
     }
     let now = engine.clock.now();
     let wall = engine.clock.wall();
@@ -71,5 +88,6 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
         next_due: due.map(|due| wall + millis(due)),
         paused: group.paused().is_some(),
         kinds: group.look(|state| state.kinds().to_vec()),
+        discarded_for_room: group.discarded_for_room(),
     }
 }

@@ -267,6 +267,11 @@ impl Storage for Disk {
         }
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let about = retry(|| Ok(rustix::fs::fstatvfs(self.folder()?)?))?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
     fn random(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         let mut done = 0;

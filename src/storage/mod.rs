@@ -104,6 +104,9 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Two locks in one folder exclude each other, whatever their names.
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// Counts the bytes of the file system that are free for us.
+    fn free_bytes(&self) -> io::Result<u64>;
+
     /// Returns 64 random bits.
     fn random(&self) -> io::Result<u64>;
 }

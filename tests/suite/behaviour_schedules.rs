@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use backlog::{Error, HeaderValue, Message, MissedTicks, Queue};
+use backlog::{Error, HeaderValue, Message, MissedTicks, Queue, WhenFull};
 
 use crate::harness::{World, on_both_disks, patiently};
 
@@ -41,6 +41,24 @@ fn minute(time: SystemTime) -> i64 {
 }
 
 on_both_disks! {
+    fn a_tick_that_finds_no_room_stays_missed_and_comes_when_there_is_some(world: &World) {
+        let begun = world.wall();
+        for when_full in [WhenFull::Refuse, WhenFull::Block(HOUR)] {
+            let queue = patiently(&world.options().max_messages(1).when_full(when_full));
+            hourly(&queue, MissedTicks::One);
+            queue.push("full").unwrap();
+            world.advance(HOUR);
+            // The duties go on, and nobody waits in them.
+            queue.run_duties().unwrap();
+            queue.consumer().unwrap().recv().unwrap().ack().unwrap();
+
+            let ticks = ticks(&queue);
+
+            let now = i64::try_from((world.wall() - begun + begun % 3_600_000) / 3_600_000).unwrap();
+            assert_eq!(ticks, [("hourly".to_owned(), hour(world, begun, now))]);
+        }
+    }
+
     fn issue_5_each_tick_is_one_message_however_often_one_looks(world: &World) {
         let begun = world.wall();
         let queue = world.open();

@@ -12,6 +12,8 @@ mod behaviour_groups;
 mod behaviour_keys;
 /// Groups that take some kinds of messages alone.
 mod behaviour_kinds;
+/// How much may come, and what becomes of what is too much.
+mod behaviour_limits;
 /// Loans with a time limit, and receipts.
 mod behaviour_loans;
 /// Dead letters, seek, pause, purge: done without a loan.
@@ -51,6 +53,8 @@ mod cli;
 mod cli_bad_input;
 /// `push --dedup-key`, `--unique-key`, `discard --key`.
 mod cli_keys;
+/// Limits from the command line.
+mod cli_limits;
 /// `recv`, `ack`, `nack`, `extend`: one message at a time.
 mod cli_loans;
 /// `stats` and `verify`, which change nothing.
@@ -73,6 +77,8 @@ mod crash_free;
 mod crash_keys;
 /// The same on a disk that stays broken, or full.
 mod crash_lasting;
+/// Crashes while messages are discarded for room.
+mod crash_limits;
 /// What is done without a loan, at a crash after and a failure of every operation.
 mod crash_manage;
 /// Ticks, at a crash after and a failure of every operation.

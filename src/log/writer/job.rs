@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::keys::Keys;
+use super::super::room::{Pass, Size};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::format::batch::Encoded;
@@ -23,11 +24,12 @@ pub(crate) enum Wish {
         /// Of its messages that have one; offsets are counted from the batch's first.
         rows: Box<[Row]>,
         synced: bool,
+        pass: Pass,
     },
     /// An answer to all that was wished before it.
     Turn,
-    /// The next segment, of so many bytes.
-    Roll { capacity: u64 },
+    /// The next segment, so that the active one can be given up; of so many bytes, if that is said.
+    Roll { capacity: Option<u64> },
     /// Everything written before it on stable storage; with `mark`, and the manifest told so.
     Sync { mark: bool },
 }
@@ -36,9 +38,41 @@ pub(crate) enum Wish {
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     pub(crate) jobs: Vec<Job>,
+    /// What these push.
+    pub(super) offered: Size,
+    /// What those push that somebody works on.
+    pub(super) in_flight: Size,
     pub(crate) keys: Keys,
     /// Why nothing is written any more: closed, or poisoned.
     pub(crate) stopped: Option<Error>,
+}
+
+impl Waiting {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, job: Job) {
+        if let Wish::Push { batch, .. } = &job.wish {
+            let Size { messages, bytes } = size_of(batch);
+            self.offered.messages += messages;
+            self.offered.bytes += bytes;
+        }
+        self.jobs.push(job);
+    }
+
+    /// Returns what is pushed by those who were not answered yet.
+    pub(crate) fn unanswered(&self) -> Size {
+        Size {
+            messages: self.offered.messages + self.in_flight.messages,
+            bytes: self.offered.bytes + self.in_flight.bytes,
+        }
+    }
+}
+
+/// Returns what a batch takes.
+pub(crate) fn size_of(batch: &Encoded) -> Size {
+    Size { messages: batch.messages().into(), bytes: batch.length() }
 }
 
 /// One group of wishes, with the answers.
@@ -60,6 +94,12 @@ impl Group {
 }
 
 impl Job {
+    pub(super) fn end_claim(&self) {
+        if let Wish::Push { pass, .. } = &self.wish {
+            pass.end();
+        }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.wish {
             Wish::Push { batch, .. } => batch.bytes(),

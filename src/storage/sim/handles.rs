@@ -113,6 +113,10 @@ impl Storage for SimDisk {
         Ok(Some(Box::new(SimLock { file, folder })))
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.shared.lock().orders.budget.unwrap_or(1 << 60))
+    }
+
     fn random(&self) -> io::Result<u64> {
         Ok(self.shared.lock().dice.next())
     }
