@@ -237,7 +237,7 @@ pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 #[cfg(feature = "schedules")]
 pub use queue::Schedule;
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
-pub use queue::{Limits, Options, Peek, Queue, Retry, SegmentStats};
+pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
 pub use queue::{Start, Stats, Ticket, inspect, verify};
 
 /// For the tests of programs that embed the queue.

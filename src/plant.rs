@@ -77,6 +77,8 @@ pub enum Plant {
     NotSuperseded,
     /// Entries go to the new half before `superseded` is synced.
     SupersededUnsynced,
+    /// A half is cut before its page says so durably.
+    CutUnsynced,
     /// Segments are given up that a group has done in its memory alone.
     FreedOnUnsynced,
     /// The files of segments go before the manifest names them no more.

@@ -14,6 +14,7 @@ mod drain;
 mod opening;
 mod pushing;
 mod raw;
+mod thousand;
 
 use std::path::{Path, PathBuf};
 
@@ -96,6 +97,7 @@ fn main() {
     opening::run(&plan);
     delayed::run(&plan);
     chain::run(&plan);
+    thousand::run(&plan);
     drop(folder);
 }
 

@@ -15,6 +15,7 @@ mod exit;
 mod group;
 mod limits;
 mod lines;
+mod pins;
 mod push;
 mod recv;
 mod stats;
@@ -64,6 +65,7 @@ enum Command {
     Group(group::Args),
     Limits(limits::Args),
     Stats(stats::Args),
+    Pins(pins::Args),
     Verify(verify::Args),
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Group(args) => group::run(&args),
         Command::Limits(args) => limits::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Pins(args) => pins::run(&args),
         Command::Verify(args) => verify::run(&args),
     })
 }

@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
+pub(super) enum Format {
     Text,
     Json,
 }
@@ -59,14 +59,17 @@ fn text(dir: &Path, seen: &Inspection) -> String {
     let width = seen.groups.iter().map(|group| group.name.len()).max().unwrap_or(0).max(5);
     let _ = writeln!(
         out,
-        "\n{:<width$} {:>10} {:>10} {:>10} {:>10}  next due",
-        "group", "ready", "delayed", "on loan", "dead"
+        "\n{:<width$} {:>10} {:>10} {:>10} {:>10} {:>12}  next due",
+        "group", "ready", "delayed", "on loan", "dead", "keeps bytes"
     );
-    for GroupStats { name, ready, delayed, on_loan, dead, next_due, paused, .. } in &seen.groups {
+    for group in &seen.groups {
+        let GroupStats { name, ready, delayed, on_loan, dead, next_due, paused, pinned_bytes, .. } = group;
         let due = next_due.map_or_else(|| "-".to_owned(), super::time);
         let paused = if *paused { "  paused" } else { "" };
-        let _ =
-            writeln!(out, "{name:<width$} {ready:>10} {delayed:>10} {on_loan:>10} {dead:>10}  {due}{paused}");
+        let _ = writeln!(
+            out,
+            "{name:<width$} {ready:>10} {delayed:>10} {on_loan:>10} {dead:>10} {pinned_bytes:>12}  {due}{paused}"
+        );
     }
     if seen.groups.is_empty() && seen.refused.is_empty() {
         let _ = writeln!(out, "(none yet: `default` appears with its first `work`)");
@@ -100,6 +103,8 @@ fn json(dir: &Path, seen: &Inspection) -> Value {
                 "dead": group.dead,
                 "next_due_ms": group.next_due,
                 "paused": group.paused,
+                "pinned_bytes": group.pinned_bytes,
+                "pinned_alone_bytes": group.pinned_alone_bytes,
             })
         })
         .collect();

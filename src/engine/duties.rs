@@ -5,12 +5,13 @@
 //! leads for those whom nobody waits for: it does nothing else, so that no fill sits in a push.
 //! Every duty is a method too, so that a test runs without threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
 use super::{Engine, lock};
+use crate::clock::{Clock, SystemClock, millis};
 use crate::error::Result;
 use crate::log::roll;
 use crate::log::writer::Wish;
@@ -80,9 +81,10 @@ impl Engine {
         let told = self.tell_settles();
         let freed = self.free_done();
         let pause = self.rewrite();
+        let shrunk = self.shrink_idle();
         let more = filled?;
         synced.and(told)?;
-        freed?;
+        freed.and(shrunk)?;
         let pause = pause?;
         Ok(Some(if more { Duration::ZERO } else { pause.unwrap_or(IDLE) }))
     }
@@ -133,6 +135,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Gives back what the files of idle groups have grown to.
+    fn shrink_idle(&self) -> Result<()> {
+        self.all_groups().iter().map(|group| group.shrink_idle()).fold(Ok(()), Result::and)
     }
 
     /// Sees to it that the deferred pushes that wait now are written. Whoever leads just then has not
@@ -239,9 +246,44 @@ impl Background {
     }
 }
 
-/// Returns the bell of the background thread.
-pub(super) fn bell() -> Arc<Bell> {
-    Background::of_this_process().bell().clone()
+/// When is it a queue's turn? Others do not make it do anything, or a thousand queues would have their
+/// duties looked at for each step of one that is busy.
+#[derive(Debug)]
+pub(super) struct Asks {
+    asked: AtomicBool,
+    /// Milliseconds of the background thread's clock, at which it is looked after at the latest.
+    due: AtomicU64,
+    /// That of the background thread, where there is one.
+    bell: Option<Arc<Bell>>,
+}
+
+impl Asks {
+    pub(super) fn new(threads: bool) -> Self {
+        let bell = threads.then(|| Background::of_this_process().bell().clone());
+        Self { asked: AtomicBool::new(true), due: AtomicU64::new(0), bell }
+    }
+
+    /// Tells whether it is its turn, and has its wish taken.
+    fn is_due(&self, now: Duration) -> bool {
+        self.asked.swap(false, Ordering::AcqRel) || self.due.load(Ordering::Relaxed) <= millis(now)
+    }
+
+    fn again_at(&self, due: Duration) {
+        self.due.store(millis(due), Ordering::Relaxed);
+    }
+
+    fn due(&self) -> Duration {
+        Duration::from_millis(self.due.load(Ordering::Relaxed))
+    }
+}
+
+impl Wake for Asks {
+    fn wake(&self) {
+        let Some(bell) = &self.bell else { return };
+        // Before the bell, or who hears that would find nothing to do.
+        self.asked.store(true, Ordering::Release);
+        bell.wake();
+    }
 }
 
 /// Has the background thread look after a queue, starting it if need be.
@@ -263,6 +305,7 @@ pub(super) fn look_after(engine: &Arc<Engine>) {
 
 fn run_background(background: &Background) {
     let mut heard = 0;
+    let clock = SystemClock::new();
     loop {
         let queues: Vec<Arc<Engine>> = {
             let mut queues = lock(&background.queues);
@@ -272,15 +315,38 @@ fn run_background(background: &Background) {
             }
             queues.iter().filter_map(Weak::upgrade).collect()
         };
-        let mut wait = IDLE;
-        for queue in &queues {
+        let now = clock.now();
+        for queue in queues.iter().filter(|queue| queue.asks.is_due(now)) {
             // A failure is told to whoever pushes or acks next; the duty comes again.
             let next = queue.run_duties().ok().flatten();
-            wait = wait.min(next.unwrap_or(IDLE));
+            queue.asks.again_at(now + next.unwrap_or(IDLE));
         }
+        let next = queues.iter().map(|queue| queue.asks.due()).min();
+        let wait = next.unwrap_or_default().min(now + IDLE).saturating_sub(clock.now());
         drop(queues);
         if wait > Duration::ZERO {
             heard = background.bell().wait(heard, Some(wait));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_has_its_turn_when_it_asks_or_its_time_has_come_and_not_when_another_asks() {
+        let (busy, idle) = (Asks::new(true), Asks::new(true));
+        let at = Duration::from_millis;
+        assert!(busy.is_due(at(5)) && idle.is_due(at(5)), "each has one turn at first");
+        busy.again_at(at(1005));
+        idle.again_at(at(1005));
+
+        busy.wake();
+
+        assert_eq!((busy.is_due(at(10)), idle.is_due(at(10))), (true, false));
+        assert_eq!((busy.is_due(at(10)), idle.is_due(at(10))), (false, false));
+        assert!(idle.is_due(at(1005)));
+        assert_eq!(idle.due(), at(1005));
     }
 }

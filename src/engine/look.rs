@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::leftovers::leftovers;
+use super::pins::{Firsts, Stretch, firsts, stretches};
 use super::settles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub(crate) struct Seen {
     pub(crate) position: u64,
     pub(crate) segments: Vec<SegmentRow>,
     pub(crate) limits: Limits,
+    pub(crate) stretches: Vec<Stretch>,
     pub(crate) groups: Vec<(String, Result<GroupSeen>)>,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct GroupSeen {
     pub(crate) next_due: Option<u64>,
     pub(crate) paused: bool,
     pub(crate) kinds: Vec<String>,
+    pub(crate) firsts: Firsts,
 }
 
 /// Looks at a queue and changes nothing, whoever else has it open.
@@ -59,11 +62,12 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         Some((row(name)?, settled_in(&looked.snapshot, &looked.entries)))
     });
     let (settled, _) = settles::find(storage, &found.slot, &verdict, &known.collect::<Vec<_>>())?;
+    let stretches = stretches(&found.slot.segments, verdict.next, verdict.position);
     let seen = |name: &str, looked: &Looked| {
         let mut state = State::recover(&looked.snapshot, &looked.entries, now);
         // What only the log tells yet.
         row(name).into_iter().for_each(|row| settles::apply(&mut state, row.incarnation, &settled, now));
-        seen(state, now)
+        seen(state, &stretches, now)
     };
     let groups = looked.into_iter().map(|(name, looked)| {
         let seen = looked.map(|looked| seen(&name, &looked));
@@ -79,6 +83,7 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         position: verdict.position,
         limits: found.slot.limits,
         segments: found.slot.segments,
+        stretches,
         groups,
     })
 }
@@ -170,7 +175,7 @@ fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn seen(mut state: State, now: Now) -> GroupSeen {
+fn seen(mut state: State, stretches: &[Stretch], now: Now) -> GroupSeen {
     state.ripen(now);
     let millis =
         |due: std::time::Duration| u64::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(0);
@@ -179,6 +184,7 @@ fn seen(mut state: State, now: Now) -> GroupSeen {
         next_due: state.next_timer(now).map(|due| now.wall.saturating_add(millis(due))),
         paused: state.paused(now).is_some(),
         kinds: state.kinds().to_vec(),
+        firsts: firsts(&state, stretches, now),
     }
 }
 

@@ -29,6 +29,7 @@ mod limits;
 pub(crate) mod look;
 mod manage;
 mod open;
+pub(crate) mod pins;
 mod push;
 pub(crate) mod recovery;
 mod rest;
@@ -75,6 +76,8 @@ pub(crate) struct Engine {
     deferred: Arc<Bell>,
     committer: Mutex<Option<Committer>>,
     idle: Mutex<duties::Idle>,
+    /// Tells the background thread that there is something to do here.
+    asks: Arc<duties::Asks>,
     limits: Mutex<crate::format::keep::Limits>,
     space: Mutex<space::Space>,
     /// The copy that is being made of sparse segments; held over one step of it.

@@ -32,7 +32,7 @@ use crate::offsets::Surveyed;
 use crate::options::Settings;
 use crate::plant::{Plant, planted, unless};
 use crate::storage::{Access, Lock, Storage, read_up_to};
-use crate::wake::{Bell, Wake};
+use crate::wake::Bell;
 use crate::{log, offsets};
 
 impl Engine {
@@ -82,6 +82,7 @@ impl Engine {
         }
         let limits = limits::changed(found.slot.limits, &settings.limits);
         let slot = &found.slot.log;
+        let asks = Arc::new(duties::Asks::new(settings.threads));
         let writer = Writer::new(Opened {
             log: log.clone(),
             manifest: manifest.clone(),
@@ -102,18 +103,17 @@ impl Engine {
             reserved: slot.reserved,
             // A find would be told by the next opening too; it is as long as nobody writes.
             walked: !report.clean && !report.has_findings(),
-            duties: if settings.threads { duties::bell() } else { Arc::default() },
+            duties: asks.clone(),
             evidence,
         });
         let keys = Keys::new(limits::window(&limits));
         let commit = Arc::new(Commit::new(Waiting::new(keys), writer));
-        let waker: std::sync::Weak<dyn Wake> = Arc::downgrade(&commit) as _;
-        clock.on_advance(waker);
+        clock.on_advance(Arc::downgrade(&commit) as _);
         let _ = held.note(&format!("opened by process {}", std::process::id()));
-        let report_is_lossless = report.lost.is_empty();
         let engine = Arc::new(Self {
             storage,
             queue: found.queue,
+            losses_saved: AtomicBool::new(report.lost.is_empty()),
             recovery: report,
             manifest,
             log,
@@ -121,7 +121,6 @@ impl Engine {
             commit,
             groups: Mutex::new(loaded),
             changing_groups: Mutex::new(()),
-            losses_saved: AtomicBool::new(report_is_lossless),
             holder,
             lock: Mutex::new(Some(held)),
             closed: AtomicBool::new(false),
@@ -130,6 +129,7 @@ impl Engine {
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
             idle: Mutex::new(duties::Idle::new(clock.now())),
+            asks,
             limits: Mutex::new(limits),
             space: Mutex::default(),
             copying: Mutex::default(),

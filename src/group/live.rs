@@ -7,12 +7,13 @@
 //! value, with no lock held.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::holder::draw_holder;
 use super::oldest::Oldest;
+use super::shrink::Shrinking;
 use super::state::{Now, State};
 use super::writer::Writer;
 use crate::clock::Clock;
@@ -30,7 +31,7 @@ use crate::wake::Wake;
 /// with an own mark in front.
 const RESERVE: u64 = 3 * SLOT_BYTES;
 /// Room for entries: what a half gets at first, and what it grows to.
-const LEAST_ROOM: u64 = 64 << 10;
+pub(super) const LEAST_ROOM: u64 = 64 << 10;
 pub(super) const MOST_ROOM: u64 = 4 << 20;
 
 /// An open group.
@@ -45,7 +46,7 @@ pub(crate) struct Live {
     /// Whether an ack is on stable storage before it returns.
     pub(super) synced: bool,
     /// How much was appended when it was last looked at, and since when.
-    idle: Mutex<(u64, Duration)>,
+    pub(super) idle: Mutex<(u64, Duration)>,
 }
 
 pub(super) type Locked<'a> = Guard<'a, Shared, Writer>;
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     pub(super) mark_due: Option<u64>,
     /// Bytes of the smaller half.
     pub(super) least_bytes: u64,
+    pub(super) shrink: Shrinking,
     /// A holder has begun that is in no synced snapshot yet.
     pub(super) unsaved_holder: bool,
     /// The newest generation whose switch is complete.
@@ -184,6 +186,7 @@ impl Live {
             room: LEAST_ROOM,
             mark_due: None,
             least_bytes,
+            shrink: Shrinking::default(),
             unsaved_holder: false,
             generation,
             durable,
@@ -195,7 +198,8 @@ impl Live {
             oldest: Oldest::default(),
         };
         let commit = Commit::new(shared, writer);
-        let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, idle: Mutex::default() });
+        let idle = Mutex::new((0, clock.now()));
+        let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, idle });
         let weak = Arc::downgrade(&live);
         live.log.listen(weak.clone());
         live.clock.on_advance(weak);
@@ -303,20 +307,6 @@ impl Live {
         });
         self.log.room.ring();
         answer.unwrap_or(Ok(()))
-    }
-
-    /// Tells whether something is unsynced and nothing was appended for so long. Called now and then.
-    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
-        let (appended, synced) = {
-            let guard = self.commit.lock();
-            (guard.appended, guard.synced)
-        };
-        let now = self.clock.now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.0 != appended {
-            *idle = (appended, now);
-        }
-        synced < appended && now.saturating_sub(idle.1) >= time
     }
 
     /// Makes buffered acks durable, and says so in the file; refuses if the group is poisoned.

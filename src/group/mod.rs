@@ -20,6 +20,7 @@ pub(crate) mod manage;
 mod oldest;
 mod passing;
 mod pending;
+mod pinned;
 pub(crate) mod policy;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
@@ -29,6 +30,7 @@ pub(crate) mod rule;
 pub(crate) mod settle;
 pub(crate) mod settle_with;
 pub(crate) mod settling;
+mod shrink;
 mod space;
 pub(crate) mod state;
 mod stored;

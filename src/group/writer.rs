@@ -42,6 +42,7 @@ pub(crate) struct Work {
     /// The position behind the last entry, for the next own mark.
     position: u64,
     switch: Option<Switch>,
+    cut: Option<Cut>,
     /// The snapshot is the first to name the newest holder.
     saves_holder: bool,
     /// The half before the switch: it goes on if there is no room for another.
@@ -55,6 +56,14 @@ struct Switch {
     snapshot: Snapshot,
     need: u64,
     want: u64,
+}
+
+/// What is to be left of the half that does not hold.
+#[derive(Debug)]
+struct Cut {
+    length: u64,
+    /// Bytes of the longer half, when that is done.
+    longest: u64,
 }
 
 impl Worker<Shared> for Writer {
@@ -77,6 +86,13 @@ impl Worker<Shared> for Writer {
             work.saves_holder = std::mem::take(&mut shared.unsaved_holder);
             return work;
         }
+        if std::mem::take(&mut shared.shrink.wanted) {
+            let length = shared.needed_bytes();
+            // Whoever lends from here on counts with what will be left.
+            shared.least_bytes = shared.least_bytes.min(length);
+            work.cut = Some(Cut { length, longest: 0 });
+            return work;
+        }
         if let Some(track) = &mut shared.track {
             work.write = track.take_waiting();
             work.position = track.position();
@@ -91,6 +107,17 @@ impl Worker<Shared> for Writer {
             let switched = self.halves.switch(&switch.snapshot, switch.need, switch.want, self.mapped, now);
             match switched {
                 Ok(track) => work.track = Some(track),
+                Err(SwitchFailed::Unchanged(error)) => work.refused = Some(error),
+                Err(SwitchFailed::Final(error)) => work.failed = Some(error),
+            }
+            return;
+        }
+        if let Some(cut) = &mut work.cut {
+            match self.halves.cut_other(cut.length) {
+                Ok(()) => match self.halves.longest() {
+                    Ok(longest) => cut.longest = longest,
+                    Err(error) => work.refused = Some(error),
+                },
                 Err(SwitchFailed::Unchanged(error)) => work.refused = Some(error),
                 Err(SwitchFailed::Final(error)) => work.failed = Some(error),
             }
@@ -132,6 +159,12 @@ impl Worker<Shared> for Writer {
             shared.unsaved_holder |= work.saves_holder && refused.is_some();
             shared.switch_refused = refused;
             shared.track = work.track.take();
+            return;
+        }
+        if let Some(cut) = work.cut.take() {
+            shared.shrink.longest = cut.longest;
+            shared.shrink.refused = work.refused.take();
+            shared.least_bytes = self.halves.least_bytes();
             return;
         }
         if let (Some((_, bytes)), Some(track)) = (work.write.take(), &mut shared.track) {

@@ -22,7 +22,7 @@ use crate::offset::Offsets;
 use crate::plant::{Plant, once, planted};
 use crate::storage::write_all_at;
 use crate::sync;
-use crate::wake::{Bell, Wake};
+use crate::wake::Wake;
 
 mod failure;
 mod job;
@@ -63,7 +63,7 @@ pub(crate) struct Writer {
     opened: bool,
     /// It said so when this opening began, which found nothing wrong: see [`Opened`].
     walked: bool,
-    duties: Arc<Bell>,
+    duties: Arc<dyn Wake>,
     evidence: Option<Evidence>,
     /// A failed write that could not be taken back for lack of room, and why it failed.
     taint: Option<u64>,
@@ -96,7 +96,7 @@ pub(crate) struct Opened {
     /// say so, though nothing is written.
     pub(crate) walked: bool,
     /// Rings in the background thread, when there may be a duty.
-    pub(crate) duties: Arc<Bell>,
+    pub(crate) duties: Arc<dyn Wake>,
     pub(crate) evidence: Option<Evidence>,
 }
 

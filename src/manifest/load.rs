@@ -51,6 +51,7 @@ pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<(Manifest, Found)> {
         queue: found.queue,
         created: found.created,
         state: Mutex::new(state),
+        shown: Mutex::new(Arc::new(found.slot.clone())),
     };
     Ok((manifest, found))
 }

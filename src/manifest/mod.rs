@@ -29,6 +29,8 @@ pub(crate) struct Manifest {
     /// Milliseconds since 1970.
     created: u64,
     state: Mutex<State>,
+    /// The slot that holds. The lock above is held over a write: who only looks does not wait for the disk.
+    shown: Mutex<Arc<Slot>>,
 }
 
 #[derive(Debug)]
@@ -57,12 +59,16 @@ impl Manifest {
 
     /// Returns the slot that holds.
     pub(crate) fn slot(&self) -> Slot {
-        self.lock().slot.clone()
+        Slot::clone(&self.shown())
     }
 
     /// Looks at the slot that holds.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&Slot) -> T) -> T {
-        look(&self.lock().slot)
+        look(&self.shown())
+    }
+
+    fn shown(&self) -> Arc<Slot> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells whether the slot can still be changed. Who makes files for the next slot to name asks
@@ -93,7 +99,10 @@ impl Manifest {
             None => self.grow(&mut state, &slot),
         };
         match written {
-            Ok(()) => state.slot = slot,
+            Ok(()) => {
+                state.slot = slot.clone();
+                *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(slot);
+            }
             Err(Failure::NothingChanged(error)) => return Err(error),
             Err(Failure::Final(error)) => {
                 let path = self.storage.root().join(names::MANIFEST);

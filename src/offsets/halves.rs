@@ -134,6 +134,40 @@ impl Halves {
         Ok(Track::new(salt, entries, limit, mapping))
     }
 
+    /// Returns the length of the longer file.
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    pub(crate) fn longest(&self) -> Result<u64> {
+        Ok(self.halves[0].len()?.max(self.halves[1].len()?))
+    }
+
+    /// Cuts the half that does not hold to a length. Nothing of it counts: the one that holds has
+    /// superseded it, durably. What was stored into a mapping of it must be over.
+    ///
+    /// Its page says so first, and is synced: a file that is shorter than its page says has lost
+    /// something, and refuses the opening. The cut itself needs no sync; undone, it is done again.
+    pub(crate) fn cut_other(&mut self, length: u64) -> Result<(), SwitchFailed> {
+        self.sound().map_err(SwitchFailed::Final)?;
+        let (other, by) = (1 - self.holds, self.generation());
+        let half = &self.halves[other];
+        if half.len().map_err(SwitchFailed::Unchanged)? <= length {
+            return Ok(());
+        }
+        if half.written > length {
+            let shape = Shape { generation: half.header.generation(), ..Shape::empty(length) };
+            let header = self.owner.header(half.header.salt, half.header.created, shape);
+            let put = half.write(&page(&header, Some(by)), 0);
+            put.map_err(|error| self.unless_full(error))?;
+            unless(Plant::CutUnsynced, || self.halves[other].sync())
+                .map_err(|error| SwitchFailed::Final(self.fail(error)))?;
+            let half = &mut self.halves[other];
+            (half.header, half.written) = (header, length);
+        }
+        // A file that stays long is as good as before.
+        self.halves[other].cut(length).map_err(SwitchFailed::Unchanged)
+    }
+
     /// Returns where entries go on in the half that holds: a switch is what should be done instead.
     #[cfg(any(test, feature = "testing"))]
     fn go_on(&self, need: u64) -> Option<Track> {
@@ -262,6 +296,10 @@ impl Half {
             self.written += count as u64;
         }
         Ok(())
+    }
+
+    fn cut(&self, length: u64) -> Result<()> {
+        self.file.set_len(length).map_err(|error| Error::io("shorten", &self.path, error))
     }
 
     fn len(&self) -> Result<u64> {

@@ -15,6 +15,9 @@
 //! No entry goes to either half between 2 and 6. Else an entry acknowledged in the old half would be
 //! lost with it, or one in the new half lost to the old one, which nothing had superseded yet.
 //!
+//! The half that does not hold can be cut, so that an idle group takes little: its page says the
+//! shorter length, synced, and then the file gets it.
+//!
 //! [`Track`] is the part in memory, for use under the group's lock; [`Halves`] the part with the
 //! files, for the one thread that writes.
 

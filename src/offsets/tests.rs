@@ -103,9 +103,11 @@ enum Act {
     Sync,
     /// With so much ballast, so much room wished for, and a mapping or not.
     Switch(usize, u64, bool),
+    /// The half that does not hold, to so many bytes.
+    Cut(u64),
 }
 
-use Act::{Append, Mark, Switch, Sync};
+use Act::{Append, Cut, Mark, Switch, Sync};
 
 /// A group that is written to, and what it was promised.
 struct Run {
@@ -164,6 +166,10 @@ impl Run {
                 Ok(())
             }
             Switch(ballast, want, mapped) => self.switch(ballast, want, mapped),
+            Cut(length) => match self.halves.cut_other(length) {
+                Err(SwitchFailed::Final(error)) => Err(error),
+                Ok(()) | Err(SwitchFailed::Unchanged(_)) => Ok(()),
+            },
         }
     }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::limits::Limits;
+use super::pins::{Pin, pins};
 use super::stats::GroupStats;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::look;
+use crate::engine::{look, pins::weigh};
 use crate::error::{Error, Result};
 use crate::inspect::{Finding, Progress};
 use crate::storage::Storage;
@@ -33,6 +34,8 @@ pub struct Inspection {
     /// Counts of the groups whose files are sound. Loans of an owner that died count as on loan: the
     /// next opening returns them.
     pub groups: Vec<GroupStats>,
+    /// What those groups keep of the log, in the same order.
+    pub pins: Vec<Pin>,
     /// Groups whose files are not, and why.
     pub refused: Vec<(String, Error)>,
 }
@@ -65,22 +68,34 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
     let seen = look::look(storage, clock)?;
     let mut groups = Vec::new();
     let mut refused = Vec::new();
+    let mut kept = Vec::new();
     for (name, group) in seen.groups {
         match group {
-            Ok(look::GroupSeen { counts, next_due, paused, kinds }) => groups.push(GroupStats {
-                name,
-                ready: counts.ready(seen.messages),
-                delayed: counts.delayed,
-                on_loan: counts.on_loan,
-                dead: counts.dead,
-                next_due,
-                paused,
-                kinds,
-                discarded_for_room: 0,
-            }),
+            Ok(look::GroupSeen { counts, next_due, paused, kinds, firsts }) => {
+                kept.push((name.clone(), firsts));
+                groups.push(GroupStats {
+                    name,
+                    ready: counts.ready(seen.messages),
+                    delayed: counts.delayed,
+                    on_loan: counts.on_loan,
+                    dead: counts.dead,
+                    next_due,
+                    paused,
+                    kinds,
+                    discarded_for_room: 0,
+                    pinned_bytes: 0,
+                    pinned_alone_bytes: 0,
+                });
+            }
             Err(error) => refused.push((name, error)),
         }
     }
+    let firsts: Vec<_> = kept.iter().map(|(_, firsts)| firsts).collect();
+    let weights = weigh(&seen.stretches, &firsts, !refused.is_empty());
+    for (group, weight) in groups.iter_mut().zip(&weights) {
+        (group.pinned_bytes, group.pinned_alone_bytes) = (weight.bytes, weight.alone);
+    }
+    let pins = pins(&seen.stretches, kept, &weights);
     let rows = &seen.segments;
     let segments = rows.iter().enumerate().map(|(index, row)| SegmentStats {
         number: row.number,
@@ -101,6 +116,7 @@ pub(super) fn look_at(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<I
         segments: segments.collect(),
         limits: Limits::of(&seen.limits),
         groups,
+        pins,
         refused,
     })
 }

@@ -19,6 +19,7 @@ mod group_options;
 mod inspect;
 mod limits;
 mod options;
+mod pins;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod stats;
@@ -30,6 +31,7 @@ pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
 pub use limits::Limits;
 pub use options::Options;
+pub use pins::{Pin, PinnedSegment};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
 pub use stats::{GroupStats, Stats};
@@ -276,6 +278,15 @@ impl Queue {
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits::of(&self.handle.engine().limits())
+    }
+
+    /// Lists what each group keeps of the log, and by which messages: in alphabetical order of names. Reads
+    /// a message for each segment that a group keeps, to tell when it was pushed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn pins(&self) -> Result<Vec<Pin>> {
+        pins::pins_of(&self.handle)
     }
 
     /// Does what the background thread does, for those who opened with

@@ -1,6 +1,9 @@
 //! How many messages are where?
 
+use std::sync::Arc;
+
 use crate::engine::Engine;
+use crate::engine::pins::{Weight, weigh};
 use crate::group::live::Live;
 
 /// Counts of a queue.
@@ -42,13 +45,19 @@ pub struct GroupStats {
     pub kinds: Vec<String>,
     /// Messages that were discarded in this opening so that there is room for others.
     pub discarded_for_room: u64,
+    /// Bytes of the segments in which it has something that is not done; [`pins`](crate::Queue::pins) tells
+    /// which messages those are.
+    pub pinned_bytes: u64,
+    /// Of those, in sealed segments, what no other group keeps: so much comes back when this one is done
+    /// with it.
+    pub pinned_alone_bytes: u64,
 }
 
 pub(super) fn stats(engine: &Engine) -> Stats {
     if !engine.log.is_ours() {
         return Stats { messages: 0, segments: 0, discarded_for_room: 0, groups: Vec::new() };
     }
-    let groups: Vec<_> = engine.all_groups().iter().map(|group| group_stats(engine, group)).collect();
+    let groups = all_stats(engine, &engine.all_groups());
     Stats {
         discarded_for_room: groups.iter().map(|group| group.discarded_for_room).sum(),
         messages: engine.log.messages(),
@@ -57,20 +66,41 @@ pub(super) fn stats(engine: &Engine) -> Stats {
     }
 }
 
-pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
+pub(super) fn group_stats(engine: &Engine, group: &Arc<Live>) -> GroupStats {
+    all_stats(engine, std::slice::from_ref(group)).pop().expect("there is one for each group")
+}
+
+/// Counts each of some groups. What it keeps alone depends on all.
+fn all_stats(engine: &Engine, groups: &[Arc<Live>]) -> Vec<GroupStats> {
+    let (stretches, pinned, unknown) =
+        if engine.log.is_ours() { engine.pinned() } else { Default::default() };
+    let firsts: Vec<_> = pinned.iter().map(|(_, firsts)| firsts).collect();
+    let weights = weigh(&stretches, &firsts, unknown);
+    let weight = |group: &Live| {
+        let kept = pinned.iter().zip(&weights).find(|((name, _), _)| *name == group.name);
+        kept.map_or_else(Weight::default, |(_, &weight)| weight)
+    };
+    groups.iter().map(|group| one(engine, group, weight(group))).collect()
+}
+
+fn one(engine: &Engine, group: &Live, weight: Weight) -> GroupStats {
+    let (pinned_bytes, pinned_alone_bytes) = (weight.bytes, weight.alone);
     if !engine.log.is_ours() {
         let (name, kinds) = (group.name.clone(), Vec::new());
         let (next_due, paused) = (None, false);
+        let (ready, delayed, on_loan, dead) = (0, 0, 0, 0);
         return GroupStats {
             name,
-            ready: 0,
-            delayed: 0,
-            on_loan: 0,
-            dead: 0,
+            ready,
+            delayed,
+            on_loan,
+            dead,
             next_due,
             paused,
             kinds,
             discarded_for_room: 0,
+            pinned_bytes,
+            pinned_alone_bytes,
         };
     }
     let now = engine.clock.now();
@@ -89,5 +119,7 @@ pub(super) fn group_stats(engine: &Engine, group: &Live) -> GroupStats {
         paused: group.paused().is_some(),
         kinds: group.look(|state| state.kinds().to_vec()),
         discarded_for_room: group.discarded_for_room(),
+        pinned_bytes,
+        pinned_alone_bytes,
     }
 }

@@ -248,3 +248,116 @@ fn a_queue_and_a_group_that_find_no_room_to_be_born_can_be_born_later() {
         queue.close().unwrap();
     }
 }
+
+/// The same contract without anybody else's help: what is acked is freed, and pushes go on.
+fn acks_make_room(kind: Kind) {
+    let volume = Volume::new(kind);
+    let mounted = &volume.mounted;
+    let queue = options(&mounted.path("jobs")).retain_bytes(0).open().unwrap();
+    let groups = [Durability::Synced, Durability::Buffered].map(|level| {
+        let name = if level == Durability::Synced { STRICT } else { LOOSE };
+        queue.create_group(name, GroupOptions::new().ack_durability(level)).unwrap()
+    });
+    mounted.leave(8 << 20);
+    let (mut pushed, mut refused) = (0u64, 0);
+    // Messages are large: halves that grow with the load would take much of so little room for small ones.
+    for round in 0..6 {
+        let before = pushed;
+        let error = loop {
+            match queue.push(pushed.to_le_bytes().repeat(1000)) {
+                Ok(_) => pushed += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_full(), "{error}");
+        assert!(pushed > before + 100, "round {round}: {} pushes", pushed - before);
+        refused += 1;
+        for group in &groups {
+            let mut expected = before;
+            while let Some(job) = group.consumer().try_recv().unwrap() {
+                assert_eq!(job.payload()[..8], expected.to_le_bytes(), "round {round}");
+                expected += 1;
+                if expected % 7 > 0 {
+                    job.ack().unwrap();
+                    continue;
+                }
+                // Dead letters that stay would make the snapshot grow, until receiving says "full".
+                let offset = job.offset();
+                job.reject("never").unwrap();
+                assert_eq!(group.discard([offset]).unwrap(), 1);
+            }
+            assert_eq!(expected, pushed);
+        }
+        look(mounted, &queue);
+        // Making the next segment may find no room, and says so.
+        let done = queue.run_duties();
+        assert!(done.as_ref().map_or_else(is_full, |()| true), "{done:?}");
+    }
+    queue.close().unwrap();
+    say(&format!("{}: {pushed} pushes of 8,000 bytes went through 8 MiB, full {refused} times", kind.name()));
+}
+
+/// A group has a range for each of 600,000 acks, and the disk is full: the other acks go on, over kills and
+/// openings.
+fn many_holes(kind: Kind) {
+    const MESSAGES: usize = 1_200_000;
+    let volume = Volume::of(kind, 512 << 20);
+    let mounted = &volume.mounted;
+    let folder = mounted.path("jobs");
+    let options = options(&folder).durability(Durability::Buffered).segment_bytes(16 << 20).mappings(true);
+    let queue = options.clone().open().unwrap();
+    let group = queue.create_group(LOOSE, GroupOptions::new().ack_durability(Durability::Buffered)).unwrap();
+    let mut out = Vec::new();
+    for _ in 0..MESSAGES / 20_000 {
+        queue.push_batch((0..20_000).map(|_| "x")).unwrap();
+        for job in group.consumer().recv_batch(20_000, Duration::ZERO).unwrap() {
+            if job.offset().get() % 2 == 0 { out.push(job) } else { job.ack().unwrap() }
+        }
+    }
+    assert_eq!(out.len(), MESSAGES / 2);
+    mounted.leave(0);
+    while queue.push([7; 4000].as_slice()).is_ok() {}
+    let messages = queue.stats().messages;
+
+    let stay = out.split_off(MESSAGES / 2 - 1_000);
+    let acked = out.len() as u64;
+    out.into_iter().for_each(|job| job.ack().unwrap());
+    stay.into_iter().for_each(|job| job.release().unwrap());
+    queue.close().unwrap();
+
+    let queue = options.open().unwrap();
+    let group = queue.group(LOOSE).unwrap();
+    let expected = messages - (MESSAGES as u64 / 2 + acked);
+    assert_eq!(group.stats().ready, expected);
+    let last = group.consumer().recv_batch(1_000, Duration::ZERO).unwrap();
+    let halves = [0, 1].map(|half| folder.join(format!("groups/{LOOSE}/{half}.offsets")));
+    let halves = halves.map(|half| half.metadata().unwrap().len());
+    last.into_iter().for_each(|job| job.ack().unwrap());
+    assert_eq!(group.stats().ready, expected - 1_000);
+    queue.close().unwrap();
+    say(&format!(
+        "{}: 600,000 holes in halves of {halves:?} bytes, {acked} acks on the full disk",
+        kind.name()
+    ));
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn what_is_acked_on_a_full_ext4_makes_room_for_pushes() {
+    needs!(Kind::Ext4.tool());
+    acks_make_room(Kind::Ext4);
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn what_is_acked_on_a_full_xfs_makes_room_for_pushes() {
+    needs!(Kind::Xfs.tool());
+    acks_make_room(Kind::Xfs);
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn many_holes_on_a_full_ext4_do_not_keep_acks_from_going_on() {
+    needs!(Kind::Ext4.tool());
+    many_holes(Kind::Ext4);
+}

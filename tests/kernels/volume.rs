@@ -160,9 +160,14 @@ pub(crate) struct Volume {
 
 impl Volume {
     pub(crate) fn new(kind: Kind) -> Self {
+        Self::of(kind, kind.smallest())
+    }
+
+    /// Makes one of a size.
+    pub(crate) fn of(kind: Kind, bytes: u64) -> Self {
         let home = home();
         let image = home.path().join("image");
-        File::create(&image).unwrap().set_len(kind.smallest()).unwrap();
+        File::create(&image).unwrap().set_len(bytes).unwrap();
         kind.make(&image);
         let mounted = Mounted::new(image.to_str().unwrap(), &home.path().join("mnt"), kind, "loop");
         Self { mounted, home }

@@ -28,7 +28,9 @@ pub(crate) struct Workload<'a> {
 /// Small segments: each kind of step comes often. No mappings: a medium error below one ends the
 /// process (P9), and this one has to go on.
 pub(crate) fn options(folder: &Path) -> Options {
-    Options::new(folder).segment_bytes(64 << 10).mappings(false)
+    let options = Options::new(folder).segment_bytes(64 << 10).mappings(false);
+    // The ledger looks for all that was ever pushed.
+    options.retain_bytes(1 << 40)
 }
 
 impl<'a> Workload<'a> {

@@ -5,8 +5,13 @@ use std::os::unix::fs::FileExt;
 
 use crate::cli::Place;
 
-const COMMANDS: [&[&str]; 4] =
-    [&["push", "jobs"], &["work", "jobs", "--", "cat"], &["stats", "jobs"], &["verify", "jobs"]];
+const COMMANDS: [&[&str]; 5] = [
+    &["push", "jobs"],
+    &["work", "jobs", "--", "cat"],
+    &["stats", "jobs"],
+    &["pins", "jobs"],
+    &["verify", "jobs"],
+];
 
 /// Runs commands that must all fail alike.
 fn refused(place: &Place, commands: &[&[&str]], code: i32, says: &str) {

@@ -217,3 +217,24 @@ fn damage_that_work_comes_to_is_named_and_the_rest_is_handled() {
         "damaged: jobs/log/000000001.seg at byte 4168, offsets 1..2: a record does not pass its checksum\n"
     );
 }
+
+#[test]
+fn pins_tells_which_group_keeps_what_and_by_which_message() {
+    let place = Place::new();
+    place.push("ok\nbad\n");
+    place.work("case $(cat) in bad) exit 65;; esac");
+
+    let text = place.run(&["pins", "jobs"]);
+    let json = place.run(&["pins", "jobs", "--format", "json"]);
+
+    assert_eq!((text.code, json.code), (0, 0));
+    assert!(text.out.starts_with("default: "), "{}", text.out);
+    let line = text.out.lines().nth(2).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!((words[0], words[2], words[3], words[4]), ("1", "active", "1", "dead"), "{line}");
+    let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let segment = &value["pins"][0]["segments"][0];
+    assert_eq!((&segment["first_offset"], &segment["first_state"]), (&1.into(), &"dead".into()));
+    assert_eq!(value["pins"][0]["bytes"], segment["bytes"]);
+    assert_eq!(place.run(&["pins", "nowhere"]).code, 6);
+}

@@ -20,6 +20,8 @@ mod behaviour_loans;
 mod behaviour_manage;
 /// What can be known about a payload.
 mod behaviour_message;
+/// Which groups, and which messages, keep how many bytes.
+mod behaviour_pins;
 /// What a pool does with what its handlers return.
 mod behaviour_pool;
 /// Which message comes first: priorities, and the order of a key.
@@ -97,12 +99,16 @@ mod examples;
 mod forked;
 /// The bytes on disk, read by a program that knows only `docs/FORMAT.md`.
 mod format;
+/// What goes on when the disk is full.
+mod full_disk;
 /// What the fuzzers in `fuzz` do with their bytes.
 mod fuzzed;
 /// A folder whose files were changed.
 mod fuzzed_folder;
 /// One behaviour test, two disks.
 mod harness;
+/// What the files of a group take when its load is over.
+mod idle_groups;
 /// Consumers at random, and the order of their keys.
 mod keys_in_order;
 /// A real process killed with SIGKILL on a real disk.

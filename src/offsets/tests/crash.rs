@@ -31,13 +31,46 @@ const SCRIPT: &[Act] = &[
     Sync,
 ];
 
+/// Halves that grow, are cut, and grow again, in use and not, mapped and written.
+const CUTS: &[Act] = &[
+    Switch(0, 300 << 10, true),
+    Append(5),
+    Switch(40, 300 << 10, false),
+    Append(4),
+    Sync,
+    Append(3),
+    Cut(SMALL),
+    Append(2),
+    Switch(0, 0, true),
+    Append(2),
+    Cut(SMALL),
+    Append(3),
+    Sync,
+    Cut(SMALL),
+    Switch(0, 200 << 10, false),
+    Append(3),
+    Cut(SMALL),
+    Switch(2, 0, false),
+    Append(1),
+    Cut(SMALL),
+    Append(1),
+    Sync,
+];
+
+/// What a half takes that has next to nothing in it.
+const SMALL: u64 = 72 << 10;
+
 /// Plays a script with a crash after that many operations; `None` when it was over before.
 fn crashed(bug: Option<Plant>, ops: u64) -> Option<(SimDisk, Run)> {
+    played(SCRIPT, bug, ops)
+}
+
+fn played(script: &[Act], bug: Option<Plant>, ops: u64) -> Option<(SimDisk, Run)> {
     let disk = new_disk();
     let mut run = Run::open(&disk, 1).unwrap();
     let _planted = bug.map(plant);
     run.stop_after(ops);
-    let died = SCRIPT.iter().any(|&act| run.act(act).is_err()) || run.act(Sync).is_err();
+    let died = script.iter().any(|&act| run.act(act).is_err()) || run.act(Sync).is_err();
     died.then_some((disk, run))
 }
 
@@ -61,9 +94,9 @@ fn check(disk: &SimDisk, run: &Run, least: u64, manifest: u64) -> Result<(), Str
 }
 
 /// Plays the script with a crash after each operation; stops at the first broken promise.
-fn walk_through(bug: Option<Plant>, seeds: u64) -> Result<u64, String> {
+fn walk_through(script: &[Act], bug: Option<Plant>, seeds: u64) -> Result<u64, String> {
     for ops in 0.. {
-        let Some((disk, run)) = crashed(bug, ops) else {
+        let Some((disk, run)) = played(script, bug, ops) else {
             return Ok(ops);
         };
         for seed in 0..seeds {
@@ -85,19 +118,57 @@ fn walk_through(bug: Option<Plant>, seeds: u64) -> Result<u64, String> {
 
 #[test]
 fn every_synced_entry_survives_a_crash_after_every_operation() {
-    let ops = walk_through(None, 24).unwrap();
+    let ops = walk_through(SCRIPT, None, 24).unwrap();
 
     assert!(ops > 120, "{ops}");
 }
 
 #[test]
+fn every_synced_entry_survives_a_crash_after_every_operation_of_a_cut() {
+    let ops = walk_through(CUTS, None, 24).unwrap();
+
+    assert!(ops > 60, "{ops}");
+}
+
+#[test]
+fn a_half_that_is_cut_before_its_page_is_synced_is_noticed() {
+    assert!(walk_through(CUTS, Some(Plant::CutUnsynced), 24).is_err());
+}
+
+#[test]
+fn a_cut_on_a_full_disk_gives_room_back_and_leaves_the_next_switches_theirs() {
+    for mapped in [false, true] {
+        let disk = new_disk();
+        let mut run = Run::open(&disk, 1).unwrap();
+        for act in [Switch(0, 300 << 10, mapped), Append(5), Switch(0, 300 << 10, mapped), Append(5), Sync] {
+            run.act(act).unwrap();
+        }
+        disk.budget(Some(0));
+
+        for act in [Cut(SMALL), Switch(0, 0, mapped), Cut(SMALL)] {
+            run.act(act).unwrap();
+        }
+
+        assert_eq!(bytes(&disk).map(|half| half.len() as u64), [SMALL; 2]);
+        assert_eq!(run.halves.longest().unwrap(), SMALL);
+        disk.budget(Some(0));
+        for _ in 0..4 {
+            for act in [Append(100), Switch(0, 4 << 20, mapped), Append(100), Sync] {
+                run.act(act).unwrap();
+            }
+        }
+        assert_eq!(reopen(&disk.crash(0), run.generation), Ok(810));
+    }
+}
+
+#[test]
 fn a_new_half_that_is_not_synced_before_its_entries_is_noticed() {
-    assert!(walk_through(Some(Plant::NewHalfUnsynced), 24).is_err());
+    assert!(walk_through(SCRIPT, Some(Plant::NewHalfUnsynced), 24).is_err());
 }
 
 #[test]
 fn a_new_half_under_an_old_salt_is_noticed() {
-    assert!(walk_through(Some(Plant::SaltReused), 24).is_err());
+    assert!(walk_through(SCRIPT, Some(Plant::SaltReused), 24).is_err());
 }
 
 /// Tells whether an opening ever went back to an older half, when the new one went bad.

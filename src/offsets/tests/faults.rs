@@ -15,7 +15,11 @@ const SCRIPT: &[Act] = &[
     Switch(1, 100 << 10, false),
     Append(3),
     Sync,
+    Cut(72 << 10),
+    Append(1),
     Switch(0, 0, true),
+    Append(2),
+    Cut(72 << 10),
     Append(2),
     Sync,
 ];
