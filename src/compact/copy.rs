@@ -1,7 +1,7 @@
 //! How are the messages that somebody still needs copied out of sparse segments?
 //!
-//! 1. the copy is there: named, its batches written and synced as they come
-//! 2. its header, length and name are on stable storage
+//! 1. the copy is there, its header synced before anything follows; its batches are written and synced as they come
+//! 2. all of it and its name are on stable storage
 //! 3. the manifest's slot names it in place of its sources, synced (`engine/rewrite`)
 //! 4. readers are shown the set with it; the sources go
 //!
@@ -23,7 +23,7 @@ use crate::plant::{Plant, unless};
 use crate::storage::{File, write_all_at};
 
 /// Bytes written and synced at a time: a push that comes meanwhile waits for no more.
-const CHUNK: usize = 128 << 10;
+const CHUNK: u64 = 128 << 10;
 
 /// A copy that is being made.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(crate) struct Copying {
     file: Arc<dyn File>,
     number: u64,
     salt: u32,
-    /// Milliseconds since 1970.
-    created: u64,
+    /// Bytes written at a time.
+    chunk: usize,
     /// A copy that gets longer than this was not worth it.
     most: u64,
     run: Run,
@@ -76,6 +76,7 @@ pub(crate) struct Copied {
 
 impl Copying {
     /// Begins a copy of the live messages of segments that are neighbours, under a number that no file ever had.
+    /// It gets `most` bytes at the most; a full-grown segment has `full`.
     ///
     /// # Errors
     /// When the disk refuses; nothing is left then.
@@ -84,7 +85,7 @@ impl Copying {
         sources: Vec<Arc<Segment>>,
         live: Vec<(u64, u64)>,
         (number, created): (u64, u64),
-        most: u64,
+        (most, full): (u64, u64),
     ) -> Result<Self> {
         let storage = &*log.storage;
         let name = names::segment(number);
@@ -93,6 +94,22 @@ impl Copying {
         let file = storage.create_new(&name).map_err(|error| failed("create", error))?;
         #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
         let salt = salt as u32;
+        let header = Header {
+            queue: log.queue,
+            salt,
+            created,
+            features: Features::default(),
+            fields: Fields::Segment { number, capacity: most, rewritten: true },
+        };
+        // Before anything follows it: an opening must know that what lies there is a copy.
+        let headed = write_all_at(&*file, &header.encode(), 0)
+            .and_then(|()| unless(Plant::CopyUnsynced, || file.sync()));
+        if let Err(error) = headed {
+            // The manifest does not name it: should this fail too, the next opening sweeps it.
+            let _ = storage.remove(&name);
+            return Err(failed("make", error));
+        }
+        let chunk = usize::try_from(CHUNK.min(full / 8)).unwrap_or(usize::MAX);
         Ok(Self {
             log: log.clone(),
             sources,
@@ -102,7 +119,7 @@ impl Copying {
             file,
             number,
             salt,
-            created,
+            chunk,
             most,
             run: Run::default(),
             from: None,
@@ -120,7 +137,7 @@ impl Copying {
     /// # Errors
     /// When the disk refuses: the copy is to be thrown away.
     pub(crate) fn step(&mut self) -> Result<Progress> {
-        while self.buffer.len() < CHUNK {
+        while self.buffer.len() < self.chunk {
             let Some(&(first, end)) = self.live.get(self.range) else { return self.finish() };
             self.cursor.seek(first, None);
             match self.cursor.next()? {
@@ -175,7 +192,7 @@ impl Copying {
             return Ok(false);
         }
         let follows = self.from == Some(message.place) && self.run.end() == message.offset;
-        let follows = follows && self.run.bytes() < CHUNK;
+        let follows = follows && self.run.bytes() < self.chunk;
         if !follows {
             self.end_run();
             self.from = Some(message.place);
@@ -233,15 +250,6 @@ impl Copying {
         if self.position + self.buffer.len() as u64 > self.most {
             return Ok(Progress::Dense);
         }
-        let capacity = self.position + self.buffer.len() as u64;
-        let header = Header {
-            queue: self.log.queue,
-            salt: self.salt,
-            created: self.created,
-            features: Features::default(),
-            fields: Fields::Segment { number: self.number, capacity, rewritten: true },
-        };
-        write_all_at(&*self.file, &header.encode(), 0).map_err(|error| self.failed("write", error))?;
         self.write()?;
         let storage = &*self.log.storage;
         storage.sync_dir(names::LOG).map_err(|error| self.failed("name", error))?;

@@ -73,13 +73,14 @@ impl Engine {
         if self.check_open().is_err() {
             return Ok(None);
         }
+        // First: a file that is drained becomes the next segment, and none need be filled.
+        let freed = self.free_done();
         let filled = self.make_ahead();
         let synced = self.sync_idle().and(self.rest());
         #[cfg(feature = "schedules")]
         let synced = synced.and(self.push_ticks());
         self.log.write_side_files();
         let told = self.tell_settles();
-        let freed = self.free_done();
         let pause = self.rewrite();
         let shrunk = self.shrink_idle();
         let more = filled?;

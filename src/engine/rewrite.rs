@@ -115,7 +115,8 @@ impl Engine {
             facts.iter().filter(|fact| numbers.contains(&fact.number)).map(|fact| fact.bytes).sum();
         let most = PAGE_POSITION + bytes / 2;
         let number = (self.spare.draw_number(), self.clock.wall());
-        let copying = Copying::begin(&self.log, sources, union(lists.into_iter()), number, most)?;
+        let full = self.settings.segment_bytes;
+        let copying = Copying::begin(&self.log, sources, union(lists.into_iter()), number, (most, full))?;
         let rewriting = Rewriting { copying, numbers, moved_back };
         let mut held = lock(&self.copying);
         if held.is_some() || self.check_open().is_err() {

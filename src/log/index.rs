@@ -315,6 +315,12 @@ impl Log {
         }
     }
 
+    /// Removes the side file of a segment; who needs it makes another.
+    pub(super) fn throw_away_side_file(&self, segment: &Segment) {
+        let _ = self.storage.remove(&names::index(segment.number));
+        segment.held().source = Source::Nowhere;
+    }
+
     /// Writes a side file, if all rows of the segment are in memory, and lets go of them.
     pub(super) fn write_rows(&self, segment: &Arc<Segment>) {
         let rows = {

@@ -20,15 +20,21 @@ impl Log {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn save_side_file(self: &Arc<Self>, segment: &Arc<Segment>) -> Result<()> {
-        self.summary(segment)?;
+        // All of it is read: one of which a power cut took some sectors is made anew.
+        self.each_row(segment, 0, |_| {})?;
         self.write_rows(segment);
         let failed = |error| Error::io("keep", self.storage.root().join(names::index(segment.number)), error);
-        if read_head(&*self.storage, self.queue, segment).is_none() {
+        if self.rows_of(segment).is_none() {
             // Nothing has changed: it is tried again.
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         }
         let file = self.storage.open(&names::index(segment.number), Access::Write).map_err(failed)?;
-        file.sync().and_then(|()| self.storage.sync_dir(names::LOG)).map_err(failed)
+        let synced = file.sync().and_then(|()| self.storage.sync_dir(names::LOG)).map_err(failed);
+        if synced.is_err() {
+            // A second sync of it may say "ok" for bytes that are gone: the next attempt makes another file.
+            self.throw_away_side_file(segment);
+        }
+        synced
     }
 
     /// Reads a side file whose segment is gone.
@@ -36,15 +42,18 @@ impl Log {
     /// # Errors
     /// [`Error::Damaged`], or when the disk refuses.
     pub(crate) fn kept_rows(&self, row: &KeptRow) -> Result<Vec<Row>> {
-        let segment = stand_in(row);
         let bad = || damaged(self.storage.root().join(names::index(row.number)));
-        let summary = read_head(&*self.storage, self.queue, &segment).ok_or_else(bad)?;
+        self.rows_of(&stand_in(row)).ok_or_else(bad)
+    }
+
+    /// Reads all rows from a side file; `None` if it is not whole.
+    fn rows_of(&self, segment: &Segment) -> Option<Vec<Row>> {
+        let summary = read_head(&*self.storage, self.queue, segment)?;
         let mut rows = Vec::new();
         while (rows.len() as u64) < summary.rows {
-            read_rows(&*self.storage, &segment, summary.rows, rows.len() as u64, &mut rows)
-                .ok_or_else(bad)?;
+            read_rows(&*self.storage, segment, summary.rows, rows.len() as u64, &mut rows)?;
         }
-        Ok(rows)
+        Some(rows)
     }
 }
 

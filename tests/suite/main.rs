@@ -86,6 +86,7 @@ mod crash_manage;
 /// Ticks, at a crash after and a failure of every operation.
 #[cfg(feature = "schedules")]
 mod crash_schedules;
+mod crash_space;
 /// Damage of every kind, in folders and on the simulated disk.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
 mod damage;
