@@ -50,7 +50,7 @@ fn text(number: u64) -> String {
 }
 
 fn key(number: u64) -> Option<String> {
-    (number % 5 == 0).then(|| format!("key-{number}"))
+    number.is_multiple_of(5).then(|| format!("key-{number}"))
 }
 
 fn push(queue: &Queue, number: u64) -> Result<u64> {
@@ -159,7 +159,7 @@ fn check(disk: &SimDisk, clock: &ManualClock, told: &Told) -> Result<(), String>
         clock.advance(SECOND);
         queue.run_duties().map_err(failed("the duties"))?;
     }
-    for (&number, &offset) in told.pushed.iter().filter(|(number, _)| *number % 5 == 0) {
+    for (&number, &offset) in told.pushed.iter().filter(|(number, _)| number.is_multiple_of(5)) {
         let again = push(&queue, number).map_err(failed("a push with a key"))?;
         if again != offset {
             return Err(format!("the key of {number} at {offset} was free: {again}"));
