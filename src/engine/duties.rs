@@ -93,7 +93,9 @@ impl Engine {
     /// Does one step of making the next segment, if it lags behind; tells whether it still does.
     fn make_ahead(&self) -> Result<bool> {
         let set = self.log.set();
-        let Some(active) = set.last().filter(|_| !self.is_at_rest()) else { return Ok(false) };
+        let Some(active) = set.last().filter(|_| !self.is_at_rest() && !self.is_crowded()) else {
+            return Ok(false);
+        };
         let (used, _) = active.end();
         let capacity = active.capacity;
         let next = roll::next_capacity(capacity, self.settings.segment_bytes);

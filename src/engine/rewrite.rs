@@ -44,9 +44,31 @@ impl Engine {
     /// When the disk refuses: the copy is given up, and its sources stay as they are.
     pub(super) fn rewrite(&self) -> Result<Option<Duration>> {
         let begun = self.clock.now();
-        let more = self.step_or_begin()?;
+        let stepped = self.step_or_begin();
+        if matches!(stepped, Err(Error::Full { .. })) {
+            // The copy gives back more than it takes: it comes before a segment that nobody writes to yet.
+            self.give_way(true);
+        }
+        let more = stepped?;
+        if !more {
+            self.give_way(false);
+        }
         let pause = (self.clock.now().saturating_sub(begun) * (SHARE - 1)).clamp(LEAST_PAUSE, LONGEST_PAUSE);
         Ok(more.then_some(pause))
+    }
+
+    /// Leaves the room of the segment made ahead to copies, or takes it again.
+    fn give_way(&self, crowded: bool) {
+        lock(&self.space).crowded = crowded;
+        if crowded {
+            self.spare.let_go(&*self.storage);
+            self.look_again();
+        }
+    }
+
+    /// Tells whether there is no room for a segment made ahead, since a copy needs it.
+    pub(super) fn is_crowded(&self) -> bool {
+        lock(&self.space).crowded
     }
 
     /// Tells whether there is more to do.

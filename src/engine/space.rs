@@ -35,6 +35,8 @@ pub(super) struct Space {
     /// What all groups had appended then, and at how many looks in a row that was the same.
     appended: u64,
     same: u32,
+    /// A copy did not find room.
+    pub(super) crowded: bool,
     /// Kept side files that have gone bad: somebody was told.
     pub(super) lost_keys: Vec<u64>,
 }

@@ -306,3 +306,55 @@ fn six_hundred_thousand_holes_do_not_keep_an_ack_from_going_on() {
     let queue = options(&disk);
     assert_eq!(queue.group("g").unwrap().stats().ready, found.ready - 1_000);
 }
+
+/// Everything is stuck a little, so that no segment can go as it is. There is no room for another segment, but for
+/// the copies.
+#[test]
+fn a_disk_that_is_full_of_sparse_segments_comes_back_by_copying() {
+    let (disk, clock) = (SimDisk::new(1), ManualClock::new(NOW));
+    let options = Options::new("jobs").sim_disk(&disk).manual_clock(&clock).threads(false);
+    let queue = options.segment_bytes(64 << 10).open().unwrap();
+    let group = queue.create_group("g", GroupOptions::new().ack_durability(Durability::Buffered)).unwrap();
+    let mut pushed = 0;
+    for _ in 0..50 {
+        queue.run_duties().unwrap();
+        clock.advance(Duration::from_millis(10));
+        queue.push_batch((pushed..pushed + 100).map(|number| format!("{number:0200}"))).unwrap();
+        pushed += 100;
+    }
+    disk.budget(Some(48 << 10));
+    let mut refused = 0;
+    while refused < 3 {
+        match queue.push(format!("{pushed:0200}")) {
+            Ok(_) => pushed += 1,
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                refused += 1;
+            }
+        }
+        // A segment that cannot be made ahead is told too.
+        let _ = queue.run_duties();
+    }
+    let consumer = group.consumer();
+    let mut stuck = Vec::new();
+    while let Some(job) = consumer.try_recv().unwrap() {
+        if job.offset().get() % 100 == 7 { stuck.push(job) } else { job.ack().unwrap() }
+    }
+
+    for _ in 0..20 {
+        clock.advance(Duration::from_secs(1));
+        let _ = queue.run_duties();
+    }
+
+    let segments = queue.stats().segments;
+    assert!(segments < 9, "{segments} segments, {} bytes stuck", stuck.len() * 240);
+    for number in pushed..pushed + 500 {
+        queue.push(format!("{number:0200}")).unwrap();
+    }
+    let expected: Vec<u64> = stuck.iter().map(|job| job.offset().get()).collect();
+    stuck.into_iter().for_each(|job| job.release().unwrap());
+    let again: Vec<_> = std::iter::from_fn(|| consumer.try_recv().unwrap()).collect();
+    let first: Vec<u64> = again.iter().take(expected.len()).map(|job| job.offset().get()).collect();
+    assert_eq!(first, expected);
+    assert_eq!(again.len(), expected.len() + 500);
+}
