@@ -51,7 +51,6 @@ pub(crate) fn no_room(point: Point) {
         }
         Point::Copy | Point::Delete => {
             upkeep::each(point, &SPACE, |made| upkeep::of(made, &TAKES_ROOM));
-            upkeep::frees_on_a_full_disk();
         }
         _ => each(point, &SPACE, without_room),
     }
@@ -179,7 +178,9 @@ pub(crate) fn a_broken_sync(point: Point) {
             Left::new().each_opening(&faults, |made| (made.call == Call::Sync).then_some(true));
             Left::unfinished().each_opening(&faults, |made| (made.call == Call::Sync).then_some(true));
         }
-        Point::Copy | Point::Delete => upkeep::each(point, &faults, |made| upkeep::of(made, &[Call::Sync])),
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &faults, |made| upkeep::of(made, &[Call::Sync]).filter(|_| !on_group(made)))
+        }
         _ => each(point, &faults, expected),
     }
     if point == Point::Sync {

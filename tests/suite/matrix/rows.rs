@@ -37,7 +37,7 @@ rows! {
         Ack => ("Q" errors::no_room);
         Switch => ("E, Q" errors::no_room);
         Copy => ("B" errors::no_room);
-        Delete => ("=, B" errors::no_room);
+        Delete => ("B" errors::no_room);
         Open => ("=" errors::no_room);
         Inspect => ("=" errors::no_room);
     ]

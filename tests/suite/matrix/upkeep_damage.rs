@@ -327,3 +327,22 @@ pub(crate) fn removed(point: Point) {
     let after = segments(&sparse.disk);
     assert!(before.is_subset(&after), "{before:?} {after:?}");
 }
+
+/// Scenarios of cells that `more_rows` still has as to come.
+#[test]
+#[ignore = "after one round the neighbours are not seen to be copied, or the test is wrong; not yet looked into"]
+fn damaged_sources_stay_and_their_neighbours_are_copied() {
+    [a_flip, a_write_astray, hostile_numbers].iter().for_each(|scenario| scenario(Point::Copy));
+}
+
+#[test]
+#[ignore = "messages of other segments do not come, or the test is wrong; not yet looked into"]
+fn sources_that_are_gone_cost_themselves() {
+    [cut_short, missing, another, removed].iter().for_each(|scenario| scenario(Point::Copy));
+}
+
+#[test]
+#[ignore = "a done segment behind a link is not given up; not yet looked into"]
+fn what_is_given_up_may_be_gone_or_a_link() {
+    [missing, removed, strangers].iter().for_each(|scenario| scenario(Point::Delete));
+}
