@@ -61,8 +61,8 @@ pub(crate) enum Progress {
     Done,
     /// What is live is too much to be worth it.
     Dense,
-    /// A message that is needed does not pass its checksum: the segments stay as they are.
-    Damaged,
+    /// A message that is needed, in this segment, does not pass its checksum: that segment stays as it is.
+    Damaged(u64),
 }
 
 /// A copy that is whole, and that no slot names yet.
@@ -145,22 +145,24 @@ impl Copying {
                 Step::Message(message) if message.offset >= end => {
                     let later = |range: &(u64, u64)| range.1 <= message.offset;
                     self.range += self.live[self.range..].partition_point(later);
+                    let segment = message.place.segment;
                     if self.live.get(self.range).is_some_and(|range| range.0 <= message.offset)
                         && !self.copy(message)?
                     {
-                        return Ok(Progress::Damaged);
+                        return Ok(Progress::Damaged(segment));
                     }
                 }
                 Step::Message(message) => {
+                    let segment = message.place.segment;
                     if !self.copy(message)? {
-                        return Ok(Progress::Damaged);
+                        return Ok(Progress::Damaged(segment));
                     }
                 }
                 Step::Damaged(damaged) if !self.is_ours(damaged.place) => return self.finish(),
                 Step::Damaged(damaged) => {
                     let needed = |range: &(u64, u64)| range.0 < damaged.end && damaged.first < range.1;
                     if self.live.iter().any(needed) {
-                        return Ok(Progress::Damaged);
+                        return Ok(Progress::Damaged(damaged.place.segment));
                     }
                     self.pass(damaged.end);
                 }

@@ -98,9 +98,10 @@ impl Engine {
                 rewriting.copying.discard();
                 self.note_refused(&numbers, false);
             }
-            Ok(Progress::Damaged) => {
+            Ok(Progress::Damaged(number)) => {
                 rewriting.copying.discard();
-                self.note_refused(&numbers, true);
+                // Its neighbours are copied without it.
+                self.note_refused(&[number], true);
             }
             Err(error) => {
                 rewriting.copying.discard();

@@ -18,17 +18,18 @@ const WRONG: [u64; 3] = [1, 130 * 365 * 24 * 3600 * 1000, i64::MAX.unsigned_abs(
 
 /// What happens to the clocks of a machine.
 #[derive(Clone, Copy, Debug)]
-enum Jump {
+pub(crate) enum Jump {
     /// The wall clock is set.
     Wall(u64),
     /// The machine was asleep for thirty years: both clocks tell so.
     Both,
 }
 
-const JUMPS: [Jump; 4] = [Jump::Wall(WRONG[0]), Jump::Wall(WRONG[1]), Jump::Wall(WRONG[2]), Jump::Both];
+pub(crate) const JUMPS: [Jump; 4] =
+    [Jump::Wall(WRONG[0]), Jump::Wall(WRONG[1]), Jump::Wall(WRONG[2]), Jump::Both];
 
 impl Jump {
-    fn happens_to(self, clock: &ManualClock) {
+    pub(crate) fn happens_to(self, clock: &ManualClock) {
         match self {
             Self::Wall(wall) => clock.set_wall(wall),
             Self::Both => clock.advance(30 * YEAR),
@@ -53,6 +54,7 @@ pub(crate) fn a_jump(point: Point) {
                 assert_eq!((all(&left.disk), left.disk.ops()), (before, 0));
             }
         }
+        Point::Copy | Point::Delete => super::upkeep::a_jump(point),
         _ => {
             let mut rehearsal = Stage::at(point);
             rehearsal.run.disk.record();

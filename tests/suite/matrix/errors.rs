@@ -5,9 +5,12 @@ use backlog::testing::{Aim, Call, Fault, Made};
 
 use super::stage::*;
 use super::table::Point;
+use super::upkeep;
 use crate::step::Step;
 
 const SPACE: [Fault; 2] = [Fault::Errno(ENOSPC), Fault::Errno(EDQUOT)];
+/// What a disk without room refuses of background work.
+const TAKES_ROOM: [Call; 3] = [Call::Create, Call::Allocate, Call::Write];
 const LIMIT: [Fault; 1] = [Fault::Errno(EFBIG)];
 
 /// The next segment is named by a slot that was synced: what comes now is a push like any other.
@@ -46,6 +49,9 @@ pub(crate) fn no_room(point: Point) {
             left.disk.budget(Some(0));
             looks_and_changes_nothing(&left.disk);
         }
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &SPACE, |made| upkeep::of(made, &TAKES_ROOM));
+        }
         _ => each(point, &SPACE, without_room),
     }
 }
@@ -79,6 +85,9 @@ fn a_full_disk_opens_and_takes_acks() {
 pub(crate) fn cut_short_by_a_full_disk(point: Point) {
     match point {
         Point::Open => makes_good_or_tries_again(&[Fault::Short]),
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &[Fault::Short], |made| upkeep::of(made, &[Call::Write]));
+        }
         _ => each(point, &[Fault::Short], |made, before| {
             without_room(made, before).filter(|_| made.call == Call::Write)
         }),
@@ -119,6 +128,7 @@ pub(crate) fn interrupted(point: Point) {
 pub(crate) fn too_large_for_the_limit(point: Point) {
     match point {
         Point::Open => makes_good_or_tries_again(&LIMIT),
+        Point::Copy | Point::Delete => upkeep::each(point, &LIMIT, |made| upkeep::of(made, &TAKES_ROOM)),
         _ => each(point, &LIMIT, without_room),
     }
     if matches!(point, Point::Append | Point::Batch) {
@@ -139,6 +149,9 @@ pub(crate) fn a_broken_write(point: Point) {
     };
     match point {
         Point::Open => makes_good_or_tries_again(&[Fault::Io]),
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &[Fault::Io], |made| upkeep::of(made, &upkeep::CHANGES));
+        }
         _ => each(point, &[Fault::Io], expected),
     }
     if matches!(point, Point::Append | Point::Batch) {
@@ -164,6 +177,9 @@ pub(crate) fn a_broken_sync(point: Point) {
         Point::Open => {
             Left::new().each_opening(&faults, |made| (made.call == Call::Sync).then_some(true));
             Left::unfinished().each_opening(&faults, |made| (made.call == Call::Sync).then_some(true));
+        }
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &faults, |made| upkeep::of(made, &[Call::Sync]).filter(|_| !on_group(made)))
         }
         _ => each(point, &faults, expected),
     }
@@ -197,6 +213,9 @@ pub(crate) fn a_broken_folder(point: Point) {
             Left::new().each_opening(&faults, |made| (made.call == Call::SyncDir).then_some(true));
             a_birth_is_refused_and_made_again(&[Call::SyncDir], &faults);
         }
+        Point::Copy | Point::Delete => {
+            upkeep::each(point, &faults, |made| upkeep::of(made, &[Call::SyncDir]));
+        }
         _ => each(point, &faults, |made, _| (made.call == Call::SyncDir).then_some(Then::E)),
     }
 }
@@ -226,6 +245,7 @@ pub(crate) fn a_broken_read(point: Point) {
     let faults = [Fault::ReadIo, Fault::Errno(EIO)];
     match point {
         Point::Open => Left::new().each_opening(&faults, |made| (made.call == Call::Read).then_some(true)),
+        Point::Copy => upkeep::each(point, &faults, |made| upkeep::of(made, &[Call::Read])),
         _ => Left::new().each_look(&faults, |made| made.call == Call::Read),
     }
 }
@@ -237,6 +257,7 @@ pub(crate) fn no_descriptors(point: Point) {
         Point::Open => Left::new().each_opening(&faults, |made| is(made, &opens).then_some(true)),
         Point::Inspect => Left::new().each_look(&faults, |made| is(made, &opens)),
         Point::Roll => each(point, &faults, |made, _| is(made, &opens).then_some(Then::E)),
+        Point::Copy | Point::Delete => upkeep::each(point, &faults, |made| upkeep::of(made, &opens)),
         _ => {
             // Lasting: not one descriptor is needed there.
             let stage = Stage::at(point);
@@ -257,6 +278,10 @@ pub(crate) fn no_memory(point: Point) {
             without_mappings(Point::Switch);
         }
         Point::Inspect => Left::new().each_look(&faults, |made| is(made, &moved)),
+        Point::Copy | Point::Delete => {
+            let moved = [&moved[..], &upkeep::CHANGES].concat();
+            upkeep::each(point, &faults, |made| upkeep::of(made, &moved));
+        }
         _ => each(point, &faults, |made, before| match made.call {
             Call::Create | Call::Write if on_log(made) => Some(Then::E),
             Call::Write if on_manifest(made) => Some(Then::X),
@@ -338,6 +363,10 @@ pub(crate) fn not_allowed(point: Point) {
                 let stage = Stage::at(point);
                 read_only(&stage.run.disk, number);
                 stage.meets(Then::Q);
+            }
+            Point::Copy | Point::Delete => {
+                let opened = [&upkeep::CHANGES[..], &[Call::Open]].concat();
+                upkeep::each(point, &[Fault::Errno(number)], |made| upkeep::of(made, &opened));
             }
             _ => {
                 // One write that is refused is taken back; where nothing can be written it cannot be.

@@ -19,3 +19,5 @@ mod rows;
 mod stage;
 mod stall;
 mod table;
+mod upkeep;
+mod upkeep_damage;

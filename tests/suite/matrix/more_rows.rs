@@ -1,7 +1,7 @@
 //! Rows 12 to 34: damage, and a hostile surrounding.
 
 use super::table::rows;
-use super::{clocks, damage, errors, files, folder, power, removed, stall};
+use super::{clocks, damage, errors, files, folder, power, removed, stall, upkeep_damage};
 
 rows! {
     all:
@@ -16,7 +16,7 @@ rows! {
     13 a_device_that_stalls_holds_up_only_who_needs_it "the device stalls" [
         Append Batch Sync Roll => ("waits; others Timeout" stall::a_stall);
         Ack Switch => ("waits; pushes and other groups go on" stall::a_stall);
-        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
+        Copy Delete => ("waits; others go on" stall::a_stall);
         Open => ("waits; others Locked" stall::a_stall);
         Inspect => ("waits; the owner goes on" stall::a_stall);
     ]
@@ -30,7 +30,7 @@ rows! {
 
     15 a_flip_in_promised_bytes_costs_one_batch_and_is_named "bit flip below the proven bound: payload, length, header, checksum" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("C" damage::a_flip_in_promised_bytes);
         Inspect => ("report" damage::a_flip_in_promised_bytes);
     ]
@@ -51,7 +51,7 @@ rows! {
 
     18 a_file_cut_short_is_refused "file cut short" [
         Append Batch Sync Roll Ack Switch Delete => (never "a handle that is open does not ask for the length");
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("O" damage::a_file_cut_short);
         Inspect => ("report" damage::a_file_cut_short);
     ]
@@ -65,15 +65,15 @@ rows! {
 
     20 a_write_that_went_astray_is_named "misdirected or lost write inside the bound" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("C" damage::a_write_that_went_astray);
         Inspect => ("report" damage::a_write_that_went_astray);
     ]
 
-    21 a_missing_segment_is_refused "segment missing: in the middle, the last; below the first live one comes with issue 6" [
+    21 a_missing_segment_is_refused "segment missing: in the middle, the last" [
         Append Batch Sync Roll Ack Switch => (never "what is open stays open: row 33");
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("O, =" files::a_missing_segment);
         Inspect => ("report" files::a_missing_segment);
     ]
@@ -81,7 +81,7 @@ rows! {
     22 a_segment_that_is_another_is_refused "duplicate, foreign or renamed segment" [
         Append Batch Sync Ack Switch Delete => (never "no segment is opened there");
         Roll => ("E" files::a_segment_that_is_another);
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("O" files::a_segment_that_is_another);
         Inspect => ("report" files::a_segment_that_is_another);
     ]
@@ -89,8 +89,8 @@ rows! {
     23 without_descriptors_nothing_is_passed_over "EMFILE, ENFILE" [
         Append Batch Sync Ack Switch => ("=" errors::no_descriptors);
         Roll => ("E" errors::no_descriptors);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("B" errors::no_descriptors);
+        Delete => ("B" errors::no_descriptors);
         Open => ("O" errors::no_descriptors);
         Inspect => ("E" errors::no_descriptors);
     ]
@@ -99,8 +99,9 @@ rows! {
         Append Batch => ("E" errors::no_memory);
         Roll => ("E, X" errors::no_memory);
         Ack Switch => ("Q" errors::no_memory);
-        Copy => (later 6 "nothing is rewritten yet");
-        Sync Delete => (never "nothing is allocated there");
+        Copy => ("B" errors::no_memory);
+        Delete => ("B" errors::no_memory);
+        Sync => (never "nothing is allocated there");
         Open => ("O" errors::no_memory);
         Inspect => ("E" errors::no_memory);
     ]
@@ -110,8 +111,8 @@ rows! {
         Sync => ("X" errors::not_allowed);
         Roll => ("E" errors::not_allowed);
         Ack Switch => ("Q" errors::not_allowed);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("B" errors::not_allowed);
+        Delete => ("B" errors::not_allowed);
         Open => ("O" errors::not_allowed);
         Inspect => ("=" errors::not_allowed);
     ]
@@ -120,7 +121,7 @@ rows! {
         Append Batch Sync Ack Delete Inspect => (never "no blocks are reserved there");
         Roll => ("=, E" errors::no_blocks_ahead);
         Switch Open => ("=" errors::no_blocks_ahead);
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (never "by design: a copy grows as it is written, and reserves nothing");
     ]
 
     27 a_queue_has_one_owner_at_a_time "second process; stale lock file; use after fork" [
@@ -137,7 +138,7 @@ rows! {
 
     29 clocks_that_jump_decide_nothing_but_when "clock jumps by years" [
         Append Batch Sync Roll Ack Switch => ("=" clocks::a_jump);
-        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
+        Copy Delete => ("=" clocks::a_jump);
         Open => ("=" clocks::a_jump);
         Inspect => ("=" clocks::a_jump);
     ]
@@ -146,21 +147,21 @@ rows! {
         Append Batch Sync Ack => (never "no name is looked up there");
         Roll => ("E" folder::strangers);
         Switch => (never "by design: both halves are open since the opening, and a switch looks no name up");
-        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
+        Copy => ("B" upkeep_damage::strangers);
+        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("O" folder::strangers);
         Inspect => ("report" folder::strangers);
     ]
 
     31 hostile_numbers_are_refused_or_named "hostile file: lengths, counts, offsets, overflow" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("C or O" files::hostile_numbers);
         Inspect => ("report" files::hostile_numbers);
     ]
 
     32 a_newer_version_is_refused "newer format version" [
-        Append Batch Sync Roll Ack Switch Delete => (never "versions are looked at when files are opened");
-        Copy => (later 6 "nothing is rewritten yet");
+        Append Batch Sync Roll Ack Switch Copy Delete => (never "versions are looked at when files are opened");
         Open => ("O" files::a_newer_version);
         Inspect => ("report" files::a_newer_version);
     ]
@@ -169,7 +170,8 @@ rows! {
         Append Batch Sync => ("X" removed::removed);
         Roll => ("X, E" removed::removed);
         Ack Switch => ("Q" removed::removed);
-        Copy Delete => (later 6 "nothing is rewritten yet, and freed only where that is asked for");
+        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
         Open => ("O" removed::removed);
         Inspect => ("report" removed::removed);
     ]

@@ -9,15 +9,15 @@ rows! {
     1 a_killed_process_loses_nothing_that_was_told "kill -9, abort, panic in a caller" [
         Append Sync Roll Ack Switch Open => ("K" power::a_killed_process);
         Batch => ("K" power::killed_or_panicked);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("K" power::a_killed_process);
+        Delete => ("K" power::a_killed_process);
         Inspect => ("=" power::a_killed_process);
     ]
 
     2 a_power_cut_loses_nothing_that_was_synced "power cut: unsynced writes lost, reordered, torn by sector" [
         Append Batch Sync Roll Ack Switch Open => ("K" power::a_power_cut);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("K" power::a_power_cut);
+        Delete => ("K" power::a_power_cut);
         Inspect => ("=" power::a_power_cut);
     ]
 
@@ -25,8 +25,8 @@ rows! {
         Append Batch Sync Ack => (never "no name is made, changed or removed there");
         Roll Open => ("K" power::lost_names);
         Switch => (never "by design: both halves are there since the group's birth, and a switch changes no name");
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("K" power::lost_names);
+        Delete => ("K" power::lost_names);
         Inspect => ("=" power::lost_names);
     ]
 
@@ -36,8 +36,8 @@ rows! {
         Roll => ("E, X" errors::no_room);
         Ack => ("Q" errors::no_room);
         Switch => ("E, Q" errors::no_room);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("B" errors::no_room);
+        Delete => ("B" errors::no_room);
         Open => ("=" errors::no_room);
         Inspect => ("=" errors::no_room);
     ]
@@ -48,14 +48,15 @@ rows! {
         Ack => ("Q" errors::cut_short_by_a_full_disk);
         Switch => ("E, Q" errors::cut_short_by_a_full_disk);
         Open => ("I" errors::cut_short_by_a_full_disk);
-        Copy => (later 6 "nothing is rewritten yet");
-        Sync Delete Inspect => (never "nothing is written there");
+        Copy => ("B" errors::cut_short_by_a_full_disk);
+        Delete => ("B" errors::cut_short_by_a_full_disk);
+        Sync Inspect => (never "nothing is written there");
     ]
 
     6 a_call_cut_short_or_interrupted_goes_on "EINTR, EAGAIN, short without an error" [
         Append Batch Sync Roll Ack Switch Open Inspect => ("=" errors::interrupted);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("=" errors::interrupted);
+        Delete => ("=" errors::interrupted);
     ]
 
     7 a_limit_of_file_size_is_a_full_disk "EFBIG, RLIMIT_FSIZE (SIGXFSZ ignored; else as 1)" [
@@ -64,8 +65,9 @@ rows! {
         Ack => ("Q" errors::too_large_for_the_limit);
         Switch => ("E, Q" errors::too_large_for_the_limit);
         Open => ("I" errors::too_large_for_the_limit);
-        Copy => (later 6 "nothing is rewritten yet");
-        Sync Delete Inspect => (never "nothing is written there");
+        Copy => ("B" errors::too_large_for_the_limit);
+        Delete => ("B" errors::too_large_for_the_limit);
+        Sync Inspect => (never "nothing is written there");
     ]
 
     8 a_write_that_fails_is_taken_back_or_final "EIO on write" [
@@ -73,8 +75,9 @@ rows! {
         Roll => ("E, X" errors::a_broken_write);
         Ack Switch => ("Q" errors::a_broken_write);
         Open => ("I" errors::a_broken_write);
-        Copy => (later 6 "nothing is rewritten yet");
-        Sync Delete Inspect => (never "nothing is written there");
+        Copy => ("B" errors::a_broken_write);
+        Delete => ("B" errors::a_broken_write);
+        Sync Inspect => (never "nothing is written there");
     ]
 
     9 a_sync_that_fails_is_final_and_everyone_is_told "EIO on the sync of a file" [
@@ -82,23 +85,24 @@ rows! {
         Roll => ("E, X" errors::a_broken_sync);
         Ack Switch => ("Q" errors::a_broken_sync);
         Open => ("O" errors::a_broken_sync);
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete Inspect => (never "no file is synced there");
+        Copy => ("B" errors::a_broken_sync);
+        Delete => ("B" errors::a_broken_sync);
+        Inspect => (never "no file is synced there");
     ]
 
     10 a_folder_that_cannot_be_synced_names_nothing "EIO on the sync of a folder" [
         Append Batch Sync Ack Inspect => (never "no folder is synced there");
         Roll => ("E" errors::a_broken_folder);
         Switch => (never "by design: both halves are there since the group's birth, and a switch changes no name");
-        Copy => (later 6 "nothing is rewritten yet");
-        Delete => (later 6 "freed only where `retain_for` or `retain_bytes` ask for it, which `crash_free` tests step by step; the faults of this table come with freeing by default");
+        Copy => ("B" errors::a_broken_folder);
+        Delete => ("B" errors::a_broken_folder);
         Open => ("O" errors::a_broken_folder);
     ]
 
     11 a_read_that_fails_is_no_end_of_the_log "EIO or a short read" [
         Append Batch Sync Roll Ack Delete => (never "nothing is read there");
         Switch => (never "by design: a switch writes what is in memory and reads nothing");
-        Copy => (later 6 "nothing is rewritten yet");
+        Copy => ("B" errors::a_broken_read);
         Open => ("O" errors::a_broken_read);
         Inspect => ("report" errors::a_broken_read);
     ]

@@ -41,10 +41,10 @@ pub(crate) enum Then {
     Same,
 }
 
-/// A queue at a point: one more step reaches it.
+/// A queue at a point: these steps reach it.
 pub(crate) struct Stage {
     pub(crate) run: Run,
-    pub(crate) act: Step,
+    pub(crate) act: Vec<Step>,
 }
 
 const PUSH: Step = Step::Push { synced: true, length: 100 };
@@ -58,6 +58,9 @@ impl Stage {
     /// On another disk, with trouble, or with a group whose acks are buffered.
     pub(crate) fn with(point: Point, setup: Setup, trouble: Trouble, synced: bool) -> Self {
         let mut run = Run::new(setup, trouble);
+        if matches!(point, Point::Copy | Point::Delete) {
+            return super::upkeep::stage(point, run, synced);
+        }
         let act = match point {
             Point::Append => PUSH,
             Point::Batch => Step::Batch { synced: true, count: 5, length: 90 },
@@ -66,7 +69,7 @@ impl Stage {
             Point::Ack => Step::Ack { group: GROUP, count: 1 },
             Point::Switch => Step::Receive { group: GROUP, count: 2 },
             Point::Open | Point::Inspect => PUSH,
-            Point::Copy | Point::Delete => panic!("comes with a later issue"),
+            Point::Copy | Point::Delete => unreachable!("has a stage of its own"),
         };
         let before = [
             Step::Create { group: GROUP, synced },
@@ -83,7 +86,7 @@ impl Stage {
             run.step(Step::Reopen).unwrap();
         }
         assert!(!run.failed, "{:?}", run.error);
-        Self { run, act }
+        Self { run, act: vec![act] }
     }
 
     /// Does one step; returns what it failed with.
@@ -93,9 +96,10 @@ impl Stage {
         self.run.error.take()
     }
 
-    /// Does what the point is about.
+    /// Does what the point is about; returns the first failure.
     pub(crate) fn act(&mut self) -> Option<Error> {
-        self.step(self.act)
+        let errors: Vec<Error> = self.act.clone().into_iter().filter_map(|step| self.step(step)).collect();
+        errors.into_iter().next()
     }
 
     /// Checks every promise after crashes from here; the queue goes on.

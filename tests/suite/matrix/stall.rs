@@ -13,13 +13,13 @@ use crate::ledger::payload;
 use crate::watch;
 
 /// A device that stops in the middle of a call until it is told to go on.
-struct Device {
+pub(crate) struct Device {
     stalls: Mutex<Option<bool>>,
     changed: Condvar,
 }
 
 impl Device {
-    fn stalling(disk: &SimDisk, at: Aim) -> Arc<Self> {
+    pub(crate) fn stalling(disk: &SimDisk, at: Aim) -> Arc<Self> {
         let device = Arc::new(Self { stalls: Mutex::new(None), changed: Condvar::new() });
         let hook = device.clone();
         disk.before(at, Arc::new(move || hook.stall()));
@@ -34,7 +34,7 @@ impl Device {
     }
 
     /// Returns once somebody sits in the call.
-    fn has_stalled(&self) {
+    pub(crate) fn has_stalled(&self) {
         let stalls = self.stalls.lock().unwrap();
         drop(self.changed.wait_while(stalls, |stalls| stalls.is_none()).unwrap());
     }
@@ -46,7 +46,7 @@ impl Device {
 }
 
 /// A test that panics while the device stalls would wait for ever for who sits in the call.
-struct AtLast<'a>(&'a Device);
+pub(crate) struct AtLast<'a>(pub(crate) &'a Device);
 
 impl Drop for AtLast<'_> {
     fn drop(&mut self) {
@@ -72,6 +72,7 @@ pub(crate) fn a_stall(point: Point) {
     match point {
         Point::Open => an_opening_stalls(),
         Point::Inspect => one_who_looks_is_stalled(),
+        Point::Copy | Point::Delete => super::upkeep::a_stall(point),
         _ => a_call_stalls(point),
     }
 }
