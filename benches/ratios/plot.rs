@@ -56,7 +56,8 @@ pub(crate) fn draw(title: &str, unit: &str, lines: &[Line]) -> String {
         second += between;
     }
     let _ = writeln!(svg, "<text x=\"8\" y=\"32\">{unit}</text>");
-    for (index, line) in lines.iter().enumerate() {
+    let mut at = LEFT;
+    for line in lines {
         let path: String = thin(&line.points)
             .iter()
             .enumerate()
@@ -64,7 +65,7 @@ pub(crate) fn draw(title: &str, unit: &str, lines: &[Line]) -> String {
                 format!("{}{:.1} {:.1}", if at == 0 { "M" } else { "L" }, x(point.0), y(point.1))
             })
             .collect();
-        let (at, color) = (LEFT + 150.0 * index as f64, line.color);
+        let color = line.color;
         let _ = writeln!(
             svg,
             "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.2\"/>\n\
@@ -72,6 +73,7 @@ pub(crate) fn draw(title: &str, unit: &str, lines: &[Line]) -> String {
             at + 23.0,
             line.name
         );
+        at += 60.0 + 6.0 * line.name.chars().count() as f64;
     }
     svg + "</svg>\n"
 }

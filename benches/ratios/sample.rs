@@ -90,8 +90,11 @@ pub(crate) fn report(samples: &[Sample], segment: u64) {
     let ratio = most(&|sample| sample.length as f64 / sample.bound(segment) as f64);
     let over = most(&|sample| (sample.length as f64 - 4.0 * sample.live as f64) / segment as f64);
     println!("largest disk / bound      {ratio:.3}");
-    println!("above the bound           {above:.0} s in all, {longest:.0} s at a time");
+    println!("above the bound           {above:.1} s in all, {longest:.1} s at a time");
     println!("largest disk - 4 * live   {over:.2} segments");
+    if let Some(worst) = samples.iter().max_by_key(|sample| sample.length.saturating_sub(4 * sample.live)) {
+        println!("  at                      {}", worst.show());
+    }
     println!("largest disk              {:.1} MiB", most(&|sample| sample.length as f64 / MIB));
     println!("largest blocks / length   {:.3}", most(&|sample| sample.blocks as f64 / sample.length as f64));
     println!("largest live              {:.1} MiB", most(&|sample| sample.live as f64 / MIB));
@@ -116,7 +119,6 @@ pub(crate) fn picture(folder: &Path, name: &str, title: &str, samples: &[Sample]
     };
     let lines = [
         line("bound: 4 × live + 3 segments", "#bbb", &|sample| sample.bound(segment)),
-        line("", "none", &|_| 0),
         line("disk", "#c33", &|sample| sample.length),
         line("live", "#36c", &|sample| sample.live),
     ];

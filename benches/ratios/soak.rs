@@ -44,7 +44,7 @@ pub(crate) fn run(plan: &Plan) {
 }
 
 fn picture(plan: &Plan, samples: &[Sample]) {
-    let title = "Half an hour: random acks, 1 % stuck for ever, closed or killed each minute";
+    let title = "Soak: random acks, 1 % stuck for ever, closed or killed each minute";
     sample::picture(&plan.plots, "soak.svg", title, samples, SEGMENT);
 }
 
