@@ -13,7 +13,7 @@ use crate::{PAYLOAD, Plan, Spread};
 
 const YEAR: Duration = Duration::from_secs(300 * 86_400);
 const FULL: u64 = 64 << 20;
-const BATCH: u64 = 1000;
+const BATCH: u16 = 1000;
 /// How many of a hundred messages are live.
 const SPARSE: u64 = 22;
 const DENSE: u64 = 30;
@@ -84,15 +84,16 @@ fn fill(path: &Path, count: u64, live: u64) -> Queue {
     let pushing = queue.with_durability(Durability::Buffered);
     let consumer = queue.consumer().unwrap();
     let mut held = Vec::new();
-    for batch in 0..count / BATCH {
+    let batches = count / u64::from(BATCH);
+    for batch in 0..batches {
         let messages = (0..BATCH).map(|number| {
             let message = Message::from(&[7; PAYLOAD]);
-            if number % 100 < live { message.delay(YEAR) } else { message }
+            if u64::from(number % 100) < live { message.delay(YEAR) } else { message }
         });
         pushing.push_batch(messages).unwrap();
-        held.extend(consumer.recv_batch(BATCH as usize, Duration::ZERO).unwrap());
+        held.extend(consumer.recv_batch(BATCH.into(), Duration::ZERO).unwrap());
         // All but the last are acked at the end only: nothing is rewritten before.
-        if batch + 1 == count / BATCH {
+        if batch + 1 == batches {
             queue.sync().unwrap();
         }
     }
@@ -129,8 +130,8 @@ fn push(queue: &Queue, goes_on: impl Fn() -> bool) -> Vec<f64> {
 
 fn points(times: &mut [f64]) -> [f64; 3] {
     times.sort_by(f64::total_cmp);
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    [at(0.5), at(0.99), at(0.999)]
+    let at = |thousandths: usize| times[(times.len() - 1) * thousandths / 1000];
+    [at(500), at(990), at(999)]
 }
 
 fn show(times: &[f64]) -> String {

@@ -141,7 +141,7 @@ fn compare(queue: &Queue, known: &[(u8, u8)]) -> String {
     }
     let done = count(&|state| state.1 == ACKED);
     assert!(
-        delayed.union(&lent).all(|&number| known[number as usize].1 != ACKED),
+        delayed.union(&lent).all(|&number| known[usize::try_from(number).unwrap()].1 != ACKED),
         "some are done, and there"
     );
     format!("{done} done, {pending} not ({least}..={most}), of these {there} stuck, all there")
@@ -204,7 +204,7 @@ impl Work {
         let mut random = Random(seed + self.next.load(Ordering::Relaxed));
         let mut count = 0;
         while !self.stops() {
-            let early = count > rate * self.begun.elapsed().as_millis() as u64 / 1000;
+            let early = count as f64 > rate as f64 * self.begun.elapsed().as_secs_f64();
             if early || self.waiting.load(Ordering::Relaxed) > WAITING {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
