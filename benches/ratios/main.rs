@@ -4,16 +4,24 @@
 //! machine is shared and noisy, so queue and `raw` take turns in slices of some milliseconds within
 //! one process, and what counts is the ratio of each pair: its median, least and most.
 //!
-//! `cargo bench --bench ratios -- [--quick] [--messages N] [WORKLOAD…]`
+//! `cargo bench --bench ratios -- [--quick] [--messages N] [--minutes N] [--plots FOLDER] [WORKLOAD…]`
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first failure")]
 
+mod beside;
+mod bytes;
 mod chain;
 mod delayed;
 mod drain;
+mod ledger;
 mod opening;
+mod plot;
 mod pushing;
 mod raw;
+mod sample;
+mod soak;
+mod soak_child;
+mod space;
 mod thousand;
 
 use std::path::{Path, PathBuf};
@@ -26,13 +34,22 @@ struct Plan {
     quick: bool,
     /// Stored messages, where opening is measured.
     messages: u64,
+    /// How long the soak lasts.
+    minutes: Option<u64>,
     names: Vec<String>,
     folder: PathBuf,
+    /// Where pictures go.
+    plots: PathBuf,
 }
 
 impl Plan {
     fn wants(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|wanted| name.contains(wanted.as_str()))
+    }
+
+    /// Tells whether a long run was asked for by its name.
+    fn asks(&self, name: &str) -> bool {
+        self.names.iter().any(|wanted| wanted == name)
     }
 
     /// Returns how many pairs of slices.
@@ -69,6 +86,7 @@ fn main() {
             "--child-delayed" | "--child-low" => {
                 delayed::child(child, Path::new(folder), count.parse().unwrap());
             }
+            "--child-soak" => soak_child::run(Path::new(folder), count == "1"),
             _ => opening::child(child, Path::new(folder), count.parse().unwrap()),
         }
         return;
@@ -77,7 +95,9 @@ fn main() {
     let mut plan = Plan {
         quick: false,
         messages: 10_000_000,
+        minutes: None,
         names: Vec::new(),
+        plots: Path::new(target).join("plots"),
         folder: Path::new(target).join(format!("ratios-{}", std::process::id())),
     };
     let mut rest = arguments.into_iter();
@@ -85,6 +105,8 @@ fn main() {
         match &argument[..] {
             "--quick" => (plan.quick, plan.messages) = (true, plan.messages.min(1_000_000)),
             "--messages" => plan.messages = rest.next().unwrap().parse().unwrap(),
+            "--minutes" => plan.minutes = Some(rest.next().unwrap().parse().unwrap()),
+            "--plots" => plan.plots = PathBuf::from(rest.next().unwrap()),
             // Cargo adds it.
             "--bench" => {}
             name => plan.names.push(name.to_owned()),
@@ -98,6 +120,10 @@ fn main() {
     delayed::run(&plan);
     chain::run(&plan);
     thousand::run(&plan);
+    bytes::run(&plan);
+    beside::run(&plan);
+    space::run(&plan);
+    soak::run(&plan);
     drop(folder);
 }
 
