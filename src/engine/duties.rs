@@ -21,6 +21,8 @@ use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
+/// While messages become done, space is given back so often.
+const DRAINING: Duration = Duration::from_millis(100);
 /// A deferred push that nobody waits for is written after so long.
 const UNWAITED: Duration = Duration::from_millis(10);
 
@@ -321,8 +323,9 @@ fn run_background(background: &Background) {
         let now = clock.now();
         for queue in queues.iter().filter(|queue| queue.asks.is_due(now)) {
             // A failure is told to whoever pushes or acks next; the duty comes again.
-            let next = queue.run_duties().ok().flatten();
-            queue.asks.again_at(now + next.unwrap_or(IDLE));
+            let next = queue.run_duties().ok().flatten().filter(|&next| next < IDLE);
+            let usual = if queue.is_draining() { DRAINING } else { IDLE };
+            queue.asks.again_at(now + next.unwrap_or(usual));
         }
         let next = queues.iter().map(|queue| queue.asks.due()).min();
         let wait = next.unwrap_or_default().min(now + IDLE).saturating_sub(clock.now());

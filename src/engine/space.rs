@@ -35,6 +35,8 @@ pub(super) struct Space {
     /// What all groups had appended then, and at how many looks in a row that was the same.
     appended: u64,
     same: u32,
+    /// What all groups had appended when the background thread looked last.
+    acted: u64,
     /// A copy did not find room.
     pub(super) crowded: bool,
     /// Kept side files that have gone bad: somebody was told.
@@ -281,6 +283,14 @@ impl Engine {
         let set = self.log.set();
         let Some(segment) = set.iter().find(|segment| segment.number == row.number) else { return Ok(0) };
         crate::compact::copy::measure(&self.log, segment, live)
+    }
+
+    /// Tells whether messages have become done, as it seems, since this was asked last, and there are segments
+    /// that could go.
+    pub(super) fn is_draining(&self) -> bool {
+        let acted = self.all_groups().iter().map(|group| group.appended()).sum();
+        let before = std::mem::replace(&mut lock(&self.space).acted, acted);
+        before != acted && self.log.set().len() > 1
     }
 
     /// Has the segments looked at anew, soon.
