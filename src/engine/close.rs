@@ -34,6 +34,7 @@ impl Engine {
     fn end(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
         self.stop_rewriting();
+        self.log.stop_side_files();
         self.log.room.ring();
         let _changing = lock(&self.changing_groups);
         let written = self.write_what_waits();

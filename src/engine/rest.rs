@@ -72,6 +72,11 @@ impl Engine {
     /// Cuts off what lies behind the end of sealed segments. Nothing was ever promised there, and it stays so
     /// whether or not a cut is on the disk.
     fn trim_sealed(&self) {
+        // Nobody makes another segment of one meanwhile, in this process or once it has closed.
+        let _changing = lock(&self.changing_groups);
+        if self.check_open().is_err() {
+            return;
+        }
         for row in self.manifest.look(|slot| slot.segments.clone()) {
             if row.length == 0 {
                 continue;

@@ -139,15 +139,13 @@ impl Engine {
         let most = PAGE_POSITION + bytes / 2;
         let number = (self.spare.draw_number(), self.clock.wall());
         let full = self.settings.segment_bytes;
-        let copying = Copying::begin(&self.log, sources, union(lists.into_iter()), number, (most, full))?;
-        let rewriting = Rewriting { copying, numbers, moved_back };
+        // Whoever closes takes it after saying so: no file is made in a folder that another has by then.
         let mut held = lock(&self.copying);
         if held.is_some() || self.check_open().is_err() {
-            drop(held);
-            rewriting.copying.discard();
             return Ok(false);
         }
-        *held = Some(rewriting);
+        let copying = Copying::begin(&self.log, sources, union(lists.into_iter()), number, (most, full))?;
+        *held = Some(Rewriting { copying, numbers, moved_back });
         Ok(true)
     }
 

@@ -197,6 +197,11 @@ impl Engine {
     fn recycle(&self, segment: &Segment, index: bool) -> bool {
         let set = self.log.set();
         let Some(active) = set.last() else { return false };
+        // A copy may have a higher number than the active segment. With the header of another, or with half of one,
+        // it would look after a crash like messages of which the manifest has lost track.
+        if segment.number > active.number {
+            return false;
+        }
         let capacity = roll::next_capacity(active.capacity, self.settings.segment_bytes);
         let (old, now) = ((segment.number, segment.salt), self.clock.wall());
         // A failure took the file with it: another is made when one is needed.

@@ -31,6 +31,13 @@ impl Oldest {
     pub(super) fn discarded(&self) -> u64 {
         self.discarded
     }
+
+    /// Closes the file of a segment that has left the log.
+    pub(super) fn leave(&mut self, numbers: &[u64]) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.leave(numbers);
+        }
+    }
 }
 
 impl State {
@@ -109,13 +116,14 @@ impl Live {
         if left > 0 {
             let cursor = guard.oldest.cursor.take();
             let mut cursor = cursor.unwrap_or_else(|| Cursor::new(self.log.clone()));
-            let head = guard.state.head();
+            let (head, gone) = (guard.state.head(), self.log.left());
             drop(guard);
             let hint = self.log.segment_at(head);
             let hint = hint.map(|segment| Place { segment: segment.number, position: PAGE_POSITION });
             cursor.seek(head, hint);
             let read = self.discard_unmet(&mut cursor, &mut left);
             guard = self.enter()?;
+            cursor.leave_since(gone);
             guard.oldest.cursor = Some(cursor);
             read?;
         }

@@ -378,11 +378,12 @@ impl Live {
     /// Reads with the cursor for fresh messages, no lock held.
     fn read_on<'a>(&'a self, mut guard: Locked<'a>) -> Result<Locked<'a>> {
         let Some(mut cursor) = guard.fresh.take() else { return Ok(guard) };
-        let seeks = guard.seeks;
+        let (seeks, gone) = (guard.seeks, self.log.left());
         drop(guard);
         let read = cursor.fill();
         let mut guard = self.commit.lock();
         if guard.stopped.is_none() {
+            cursor.leave_since(gone);
             guard.fresh = Some(cursor);
         }
         self.commit.wake_changed();
@@ -433,11 +434,12 @@ impl Live {
             ANY_SEGMENT => Place { segment: self.log.segment_of(offset), position },
             _ => Place { segment, position },
         });
-        let seeks = guard.seeks;
+        let (seeks, gone) = (guard.seeks, self.log.left());
         drop(guard);
         let found = find(&mut cursor, offset, place);
         let mut guard = self.commit.lock();
         if guard.stopped.is_none() {
+            cursor.leave_since(gone);
             guard.again = Some(cursor);
         }
         self.commit.wake_changed();

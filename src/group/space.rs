@@ -30,6 +30,7 @@ impl Live {
         for cursor in [&mut shared.fresh, &mut shared.again].into_iter().flatten() {
             cursor.leave(numbers);
         }
+        shared.oldest.leave(numbers);
     }
 
     /// Learns that messages were copied into another segment: where each lies that comes again, if there is

@@ -60,13 +60,28 @@ enum Looked {
 
 /// Sealed segments whose rows are in memory, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<VecDeque<Arc<Segment>>>);
+pub(super) struct Kept(Mutex<VecDeque<Arc<Segment>>>, Mutex<Written>);
+
+/// Held over the writing of a side file: two must not make the same, nor one that must stay as it is.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The queue is closed: the folder may be somebody else's.
+    closed: bool,
+    /// A side file that is being made durable, or was: it stays as it is. So long as its segment is there.
+    saved: Vec<u64>,
+}
 
 impl Kept {
     /// Forgets segments that are given up.
     pub(super) fn forget(&self, numbers: &[u64]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|segment| !numbers.contains(&segment.number));
+        drop(kept);
+        self.written().saved.retain(|number| !numbers.contains(number));
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -315,14 +330,33 @@ impl Log {
         }
     }
 
+    /// Writes no side file any more: the queue closes.
+    pub(crate) fn stop_side_files(&self) {
+        self.kept.written().closed = true;
+    }
+
+    /// Leaves the side file of a segment as it is from now on, or no longer.
+    pub(super) fn save(&self, number: u64, saved: bool) {
+        let mut written = self.kept.written();
+        written.saved.retain(|&other| other != number);
+        if saved {
+            written.saved.push(number);
+        }
+    }
+
     /// Removes the side file of a segment; who needs it makes another.
     pub(super) fn throw_away_side_file(&self, segment: &Segment) {
+        self.save(segment.number, false);
         let _ = self.storage.remove(&names::index(segment.number));
         segment.held().source = Source::Nowhere;
     }
 
     /// Writes a side file, if all rows of the segment are in memory, and lets go of them.
     pub(super) fn write_rows(&self, segment: &Arc<Segment>) {
+        let alone = self.kept.written();
+        if alone.closed || alone.saved.contains(&segment.number) {
+            return;
+        }
         let rows = {
             let mut held = segment.held();
             let rows = held.all();

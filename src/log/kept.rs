@@ -23,13 +23,17 @@ impl Log {
         // All of it is read: one of which a power cut took some sectors is made anew.
         self.each_row(segment, 0, |_| {})?;
         self.write_rows(segment);
+        // Nobody writes it anew while it is made durable, or when others rely on it.
+        self.save(segment.number, true);
         let failed = |error| Error::io("keep", self.storage.root().join(names::index(segment.number)), error);
         if self.rows_of(segment).is_none() {
             // Nothing has changed: it is tried again.
+            self.save(segment.number, false);
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         }
-        let file = self.storage.open(&names::index(segment.number), Access::Write).map_err(failed)?;
-        let synced = file.sync().and_then(|()| self.storage.sync_dir(names::LOG)).map_err(failed);
+        let file = self.storage.open(&names::index(segment.number), Access::Write);
+        let synced = file.and_then(|file| file.sync()).and_then(|()| self.storage.sync_dir(names::LOG));
+        let synced = synced.map_err(failed);
         if synced.is_err() {
             // A second sync of it may say "ok" for bytes that are gone: the next attempt makes another file.
             self.throw_away_side_file(segment);

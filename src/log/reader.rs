@@ -136,6 +136,14 @@ impl Cursor {
         }
     }
 
+    /// Lets go of the segment it is in, if some have left the log since [`Log::left`] was asked, and it too.
+    pub(crate) fn leave_since(&mut self, left: u64) {
+        let has = |current: &Current| self.log.has(current.segment.number);
+        if self.log.left() != left && !self.current.as_ref().is_none_or(has) {
+            self.current = None;
+        }
+    }
+
     /// Returns where the cursor is: a batch at or before what it returns next.
     pub(crate) fn place(&self) -> Option<Place> {
         let current = self.current.as_ref()?;
@@ -336,12 +344,7 @@ impl Cursor {
     /// Finds the segment of the target; `false` if there is none.
     fn start(&mut self) -> Result<bool> {
         let target = self.target;
-        let found = self.enter_one(|set| {
-            let index = set.partition_point(|segment| segment.base <= target).saturating_sub(1);
-            // What lay behind it may be gone: then it need not be walked through.
-            let over = set.get(index).and_then(|segment| segment.past()).is_some_and(|past| past <= target);
-            set.get(index + usize::from(over))
-        })?;
+        let found = self.enter_one(|set| segment_of(set, target))?;
         if found {
             self.use_hint()?;
         }
@@ -398,8 +401,13 @@ impl Cursor {
     /// Goes on in the next segment. This one may have been given up meanwhile.
     fn next_segment(&mut self) -> Result<Option<Step>> {
         let Some(current) = &self.current else { return Ok(None) };
-        let here = current.segment.order();
-        let entered = self.enter_one(|set| set.iter().find(|segment| segment.order() > here))?;
+        let (here, number) = (current.segment.order(), current.segment.number);
+        let target = self.target;
+        let entered = self.enter_one(|set| match set.iter().any(|segment| segment.number == number) {
+            true => set.iter().find(|segment| segment.order() > here),
+            // What follows may have been copied together with what lay before: that begins there.
+            false => segment_of(set, target),
+        })?;
         Ok(if entered { None } else { Some(Step::End) })
     }
 }
@@ -430,6 +438,14 @@ impl Open {
         self.index += 1;
         self.at += u64::from(length);
     }
+}
+
+/// Finds the segment in which the first message at or behind an offset lies.
+fn segment_of(set: &[Arc<Segment>], target: u64) -> Option<&Arc<Segment>> {
+    let index = set.partition_point(|segment| segment.base <= target).saturating_sub(1);
+    // What lay behind it may be gone: then it need not be walked through.
+    let over = set.get(index).and_then(|segment| segment.past()).is_some_and(|past| past <= target);
+    set.get(index + usize::from(over))
 }
 
 /// Returns bytes of the segment that are in the block.

@@ -45,6 +45,8 @@ mod broken_jobs;
 /// What a hostile reader tried on an open queue.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, drawn below a length")]
 mod broken_live;
+/// What a fourth hostile reader tried on space that is given back.
+mod broken_space;
 /// A pipeline over crashes, and whatever can happen beside its acks.
 mod chains;
 /// What comes next, from a seed or from a fuzzer.

@@ -1,6 +1,6 @@
 //! Does a batch fit into what the queue may have?
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{Pending, Writer};
 use crate::error::Result;
@@ -8,9 +8,10 @@ use crate::format::PAGE_POSITION;
 use crate::log::Segment;
 use crate::log::room::Size;
 
-/// The sealed segments of a set, and their bytes: the set changes with a roll, or when some are given up.
+/// The sealed segments of a set, and their bytes: the set changes with a roll, or when some are given up. Not held:
+/// a segment that somebody holds does not become the next one.
 #[derive(Debug, Default)]
-pub(super) struct Sealed(Option<(Arc<Vec<Arc<Segment>>>, u64)>);
+pub(super) struct Sealed(Option<(Weak<Vec<Arc<Segment>>>, u64)>);
 
 impl Writer {
     /// Tells whether a batch of so many bytes goes to the next segment.
@@ -41,11 +42,11 @@ impl Writer {
     fn sealed_bytes(&mut self) -> u64 {
         let set = self.log.set();
         match &self.sealed.0 {
-            Some((known, bytes)) if Arc::ptr_eq(known, &set) => *bytes,
+            Some((known, bytes)) if std::ptr::eq(known.as_ptr(), Arc::as_ptr(&set)) => *bytes,
             _ => {
                 let sealed = set.split_last().map_or(&[][..], |(_, sealed)| sealed);
                 let bytes = sealed.iter().map(|segment| segment.end().0).sum();
-                self.sealed.0 = Some((set, bytes));
+                self.sealed.0 = Some((Arc::downgrade(&set), bytes));
                 bytes
             }
         }
