@@ -85,12 +85,13 @@ pub(crate) fn replace(rows: &mut Vec<SegmentRow>, numbers: &[u64], by: Option<(S
             continue;
         }
         let behind = rows.get(index + 1).map_or(row.messages_before, |next| next.messages_before);
-        stored.push((*row, behind - row.messages_before));
+        stored.push((*row, behind.saturating_sub(row.messages_before)));
     }
     // The last one is active, and counts on from what there ever was.
     let mut before = stored.last().map_or(0, |(active, _)| active.messages_before);
     for (row, messages) in stored.iter_mut().rev() {
-        before -= *messages;
+        // A stretch that was damaged, and counted short, may have healed by the time it was copied.
+        before = before.saturating_sub(*messages);
         row.messages_before = before;
     }
     *rows = stored.into_iter().map(|(row, _)| row).collect();

@@ -127,8 +127,9 @@ impl Spare {
             return Ok(false);
         }
         let number = state.number;
-        let Some(made) = make::recycle(storage, queue, old, number, capacity, now)? else { return Ok(false) };
+        // Used up even if the attempt fails: no name ever means two contents.
         state.number += 1;
+        let Some(made) = make::recycle(storage, queue, old, number, capacity, now)? else { return Ok(false) };
         if let Some(half_made) = state.making.replace(made) {
             half_made.discard(storage);
         }
