@@ -32,8 +32,9 @@ pub(super) struct Space {
     moved_back: u64,
     looked: BTreeMap<u64, Looked>,
     at: Option<Duration>,
-    /// What all groups had appended then, and at how many looks in a row that was the same.
-    appended: u64,
+    /// What all groups had appended then, and which segment was active; at how many looks in a row that was the
+    /// same.
+    appended: (u64, u64),
     same: u32,
     /// What all groups had appended when the background thread looked last.
     acted: u64,
@@ -231,7 +232,8 @@ impl Engine {
             return Ok(None);
         }
         let now = self.clock.now();
-        let appended = groups.iter().map(|group| group.appended()).sum();
+        let active = self.log.set().last().map_or(0, |active| active.number);
+        let appended = (groups.iter().map(|group| group.appended()).sum(), active);
         {
             let mut space = lock(&self.space);
             if space.at.is_some_and(|at| now.saturating_sub(at) < LOOK) {

@@ -273,7 +273,6 @@ fn a_batch_behind_a_torn_one_of_its_group_never_comes() {
 }
 
 #[test]
-#[ignore = "as damaged_sources_stay_and_their_neighbours_are_copied"]
 fn a_flip_in_a_segment_while_it_is_rewritten_costs_that_message_alone() {
     super::upkeep_damage::a_flip(Point::Copy);
 }

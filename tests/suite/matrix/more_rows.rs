@@ -30,7 +30,7 @@ rows! {
 
     15 a_flip_in_promised_bytes_costs_one_batch_and_is_named "bit flip below the proven bound: payload, length, header, checksum" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::a_flip);
         Open => ("C" damage::a_flip_in_promised_bytes);
         Inspect => ("report" damage::a_flip_in_promised_bytes);
     ]
@@ -51,7 +51,7 @@ rows! {
 
     18 a_file_cut_short_is_refused "file cut short" [
         Append Batch Sync Roll Ack Switch Delete => (never "a handle that is open does not ask for the length");
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::cut_short);
         Open => ("O" damage::a_file_cut_short);
         Inspect => ("report" damage::a_file_cut_short);
     ]
@@ -65,15 +65,15 @@ rows! {
 
     20 a_write_that_went_astray_is_named "misdirected or lost write inside the bound" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::a_write_astray);
         Open => ("C" damage::a_write_that_went_astray);
         Inspect => ("report" damage::a_write_that_went_astray);
     ]
 
     21 a_missing_segment_is_refused "segment missing: in the middle, the last" [
         Append Batch Sync Roll Ack Switch => (never "what is open stays open: row 33");
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
-        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::missing);
+        Delete => ("=" upkeep_damage::missing);
         Open => ("O, =" files::a_missing_segment);
         Inspect => ("report" files::a_missing_segment);
     ]
@@ -81,7 +81,7 @@ rows! {
     22 a_segment_that_is_another_is_refused "duplicate, foreign or renamed segment" [
         Append Batch Sync Ack Switch Delete => (never "no segment is opened there");
         Roll => ("E" files::a_segment_that_is_another);
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::another);
         Open => ("O" files::a_segment_that_is_another);
         Inspect => ("report" files::a_segment_that_is_another);
     ]
@@ -148,14 +148,14 @@ rows! {
         Roll => ("E" folder::strangers);
         Switch => (never "by design: both halves are open since the opening, and a switch looks no name up");
         Copy => ("B" upkeep_damage::strangers);
-        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Delete => ("never followed" upkeep_damage::strangers);
         Open => ("O" folder::strangers);
         Inspect => ("report" folder::strangers);
     ]
 
     31 hostile_numbers_are_refused_or_named "hostile file: lengths, counts, offsets, overflow" [
         Append Batch Sync Roll Ack Switch Delete => (never "nothing that was written before is read there");
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::hostile_numbers);
         Open => ("C or O" files::hostile_numbers);
         Inspect => ("report" files::hostile_numbers);
     ]
@@ -170,8 +170,8 @@ rows! {
         Append Batch Sync => ("X" removed::removed);
         Roll => ("X, E" removed::removed);
         Ack Switch => ("Q" removed::removed);
-        Copy => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
-        Delete => (later 6 "written, fails, not yet looked into: `upkeep_damage`, ignored");
+        Copy => ("B" upkeep_damage::removed);
+        Delete => ("=, B" upkeep_damage::removed);
         Open => ("O" removed::removed);
         Inspect => ("report" removed::removed);
     ]
