@@ -126,14 +126,16 @@ impl Live {
         let extend = || {
             let mut heard = 0;
             while !over.load(Ordering::Acquire) {
-                if self.clock.now() < next {
+                let now = self.clock.now();
+                if now < next {
                     heard = bell.wait(heard, self.clock.patience(next));
                     continue;
                 }
                 if self.extend(loan, lease).is_err() {
                     return;
                 }
-                next = self.clock.now().saturating_add(every);
+                // From before it on: the loan was extended then, however long its sync took.
+                next = now.saturating_add(every);
             }
         };
         let done = || {
