@@ -97,7 +97,11 @@ fn settle(consumer: &Consumer, most: usize) -> usize {
 
 /// Three threads push, each until it has failed twice, and one acks.
 fn crowd(folder: &Path, too_early: bool) {
-    let Some((queue, consumer)) = open(Options::new(folder).segment_bytes(32 << 10)) else { return };
+    let Some((queue, consumer)) =
+        open(Options::new(folder).retain_for(Duration::MAX).segment_bytes(32 << 10))
+    else {
+        return;
+    };
     let running = AtomicUsize::new(3);
     std::thread::scope(|scope| {
         for thread in 0..3 {
@@ -128,7 +132,7 @@ fn crowd(folder: &Path, too_early: bool) {
 
 /// Pushes and acks until it is killed.
 fn steady(folder: &Path) {
-    let Some((queue, consumer)) = open(Options::new(folder)) else { return };
+    let Some((queue, consumer)) = open(Options::new(folder).retain_for(Duration::MAX)) else { return };
     for id in 0.. {
         push(&queue, id, 50);
         if id % 3 == 0 {
@@ -145,7 +149,10 @@ fn limit(resource: Resource, to: Option<u64>) {
 
 /// No file may grow beyond the limit; then it may again.
 fn file_size(folder: &Path, bytes: u64) {
-    let Some((queue, consumer)) = open(Options::new(folder).segment_bytes(1 << 20)) else { return };
+    let Some((queue, consumer)) = open(Options::new(folder).retain_for(Duration::MAX).segment_bytes(1 << 20))
+    else {
+        return;
+    };
     let mut id = 0;
     let mut turn = |count: usize, patience: usize| {
         let mut failed = 0;
@@ -185,7 +192,7 @@ fn descriptors_left(mut left: u64) -> u64 {
 
 /// So many descriptors more, and no more; then as many as one likes again.
 fn descriptors(folder: &Path, more: u64) {
-    let options = Options::new(folder).segment_bytes(8 << 10).threads(false);
+    let options = Options::new(folder).retain_for(Duration::MAX).segment_bytes(8 << 10).threads(false);
     let Some((queue, consumer)) = open(options) else { return };
     let mut id = 0;
     let mut turn = |count: usize| {
@@ -207,7 +214,7 @@ fn descriptors(folder: &Path, more: u64) {
 
 /// Opens the queue with one descriptor more each time, until it works.
 fn opening(folder: &Path) {
-    let options = Options::new(folder).threads(false).create(false);
+    let options = Options::new(folder).retain_for(Duration::MAX).threads(false).create(false);
     for more in 0..40 {
         limit(Resource::Nofile, Some(descriptors_left(more)));
         let opened = options.clone().open();
