@@ -41,8 +41,6 @@ pub(crate) enum Cell {
     Tested(&'static str, &'static str, fn(Point)),
     /// The fault cannot hit there, and why.
     Never(&'static str),
-    /// What it hits is not built yet: the issue that it comes with.
-    Later(u32, &'static str),
 }
 
 /// A fault, and what it does at each point.
@@ -95,9 +93,6 @@ macro_rules! cell {
     };
     ((never $why:literal)) => {
         $crate::matrix::table::Cell::Never($why)
-    };
-    ((later $issue:literal $why:literal)) => {
-        $crate::matrix::table::Cell::Later($issue, $why)
     };
 }
 pub(crate) use cell;
@@ -170,10 +165,6 @@ fn what_is_asked_for_is_ruled_out_by_the_design_alone() {
             if let (Cell::Never(why), true) = (cell, asked != "-") {
                 assert!(why.starts_with("by design"), "row {} {point:?} asks for {asked}: {why}", row.number);
             }
-            if matches!(point, Point::Append | Point::Open) {
-                let later = matches!(cell, Cell::Later(..));
-                assert!(!later, "row {} {point:?}: pushing and opening are built", row.number);
-            }
         }
     }
 }
@@ -197,7 +188,7 @@ fn page(table: &[Row]) -> String {
     let mut reasons: Vec<String> = Vec::new();
     let headings = POINTS.map(|(_, heading)| heading).join(" | ");
     let _ = writeln!(page, "| # | fault | {headings} |\n|---|---|{}", "---|".repeat(POINTS.len()));
-    let (mut tested, mut never, mut later) = (0, 0, 0);
+    let (mut tested, mut never) = (0, 0);
     for row in table {
         let _ = write!(page, "| {} | {} |", row.number, row.fault);
         for (point, _) in POINTS {
@@ -210,20 +201,12 @@ fn page(table: &[Row]) -> String {
                     never += 1;
                     format!("– {}", footnote(&mut reasons, why.to_owned()))
                 }
-                Cell::Later(issue, why) => {
-                    later += 1;
-                    let why = format!("comes with issue {issue}: {why}");
-                    format!("later {}", footnote(&mut reasons, why))
-                }
             };
             let _ = write!(page, " {text} |");
         }
         page.push('\n');
     }
-    let _ = writeln!(
-        page,
-        "\n{tested} cells are tested, {never} cannot occur, {later} come with a later issue. None is open."
-    );
+    let _ = writeln!(page, "\n{tested} cells are tested, {never} cannot occur. None is open.");
     page.push_str("\n## Why not\n\n");
     for (index, reason) in reasons.iter().enumerate() {
         let _ = writeln!(page, "{}. {reason}", index + 1);
