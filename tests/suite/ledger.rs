@@ -325,7 +325,10 @@ impl Ledger {
     }
 
     fn look(&self, disk: &SimDisk, options: &Options) -> Verdict<Found> {
-        let clock = ManualClock::new(10_000_000);
+        // Threads work by the clock of the system: what they nacked is due some time after that.
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        let since = if self.many_threads { u64::try_from(since).unwrap_or(0) } else { 10_000_000 };
+        let clock = ManualClock::new(since);
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: Error| format!("{what}: {error}")
