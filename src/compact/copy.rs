@@ -13,10 +13,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::batch::HEADER;
 use crate::format::copied::Run;
-use crate::format::header::{Features, Fields, Header};
+use crate::format::header::Fields;
 use crate::format::index::Row;
 use crate::format::manifest::{About, SegmentRow};
 use crate::format::{ALIGNMENT, PAGE_POSITION, names, record, round_up};
+use crate::log::make;
 use crate::log::reader::{Cursor, Message, Place, Step};
 use crate::log::{Log, Segment};
 use crate::plant::{Plant, unless};
@@ -90,17 +91,10 @@ impl Copying {
         let storage = &*log.storage;
         let name = names::segment(number);
         let failed = |doing, error| Error::io(doing, storage.root().join(&name), error);
-        let salt = storage.random().map_err(|error| failed("draw a salt for", error))?;
+        let salt = make::draw_salt(storage, &name)?;
         let file = storage.create_new(&name).map_err(|error| failed("create", error))?;
-        #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-        let salt = salt as u32;
-        let header = Header {
-            queue: log.queue,
-            salt,
-            created,
-            features: Features::default(),
-            fields: Fields::Segment { number, capacity: most, rewritten: true },
-        };
+        let fields = Fields::Segment { number, capacity: most, rewritten: true };
+        let header = make::header(log.queue, salt, created, fields);
         // Before anything follows it: an opening must know that what lies there is a copy.
         let headed = write_all_at(&*file, &header.encode(), 0)
             .and_then(|()| unless(Plant::CopyUnsynced, || file.sync()));
@@ -138,23 +132,15 @@ impl Copying {
     /// When the disk refuses: the copy is to be thrown away.
     pub(crate) fn step(&mut self) -> Result<Progress> {
         while self.buffer.len() < self.chunk {
-            let Some(&(first, end)) = self.live.get(self.range) else { return self.finish() };
+            let Some(&(first, _)) = self.live.get(self.range) else { return self.finish() };
             self.cursor.seek(first, None);
             match self.cursor.next()? {
                 Step::Message(message) if !self.is_ours(message.place) => return self.finish(),
-                Step::Message(message) if message.offset >= end => {
-                    let later = |range: &(u64, u64)| range.1 <= message.offset;
-                    self.range += self.live[self.range..].partition_point(later);
-                    let segment = message.place.segment;
-                    if self.live.get(self.range).is_some_and(|range| range.0 <= message.offset)
-                        && !self.copy(message)?
-                    {
-                        return Ok(Progress::Damaged(segment));
-                    }
-                }
                 Step::Message(message) => {
                     let segment = message.place.segment;
-                    if !self.copy(message)? {
+                    self.pass(message.offset);
+                    let live = self.live.get(self.range).is_some_and(|range| range.0 == message.offset);
+                    if live && !self.copy(message)? {
                         return Ok(Progress::Damaged(segment));
                     }
                 }

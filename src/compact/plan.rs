@@ -30,6 +30,12 @@ pub(crate) fn batch_bytes(row: &SegmentRow) -> u64 {
     row.length.saturating_sub(PAGE_POSITION)
 }
 
+/// Returns the share of `of` that `part` is of `all`.
+pub(crate) fn share(of: u64, part: u64, all: u64) -> u64 {
+    let share = u128::from(of) * u128::from(part.min(all)) / u128::from(all.max(1));
+    u64::try_from(share).unwrap_or(of)
+}
+
 /// Chooses neighbours to copy together: the first stretch of sparse ones, as many as make one full-grown segment
 /// of `full` bytes, and with them smaller ones beside it. So each message is copied as often as its segment
 /// doubles, and the number of segments stays small.

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::space::pending;
+use super::space::{count, pending};
 use super::{Engine, lock};
-use crate::compact::plan::SPARSE;
+use crate::compact::plan::{self, SPARSE};
 use crate::error::{Error, Result};
 use crate::format::PAGE_POSITION;
 use crate::format::manifest::SegmentRow;
@@ -64,9 +64,8 @@ impl Engine {
             return used;
         }
         let row = SegmentRow { base: active.base, end: self.log.next(), ..SegmentRow::default() };
-        let count: u64 = pending(&groups, &row).iter().map(|(first, end)| end - first).sum();
-        let all = self.log.messages().saturating_sub(active.messages_before()).max(1);
-        u64::try_from(u128::from(used) * u128::from(count.min(all)) / u128::from(all)).unwrap_or(used)
+        let count = count(&pending(&groups, &row));
+        plan::share(used, count, self.log.messages().saturating_sub(active.messages_before()))
     }
 
     /// Cuts off what lies behind the end of sealed segments. Nothing was ever promised there, and it stays so

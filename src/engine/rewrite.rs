@@ -128,11 +128,7 @@ impl Engine {
         let Some((base, end)) = ends.filter(|_| sources.len() == numbers.len()) else { return Ok(false) };
         let mut lists = Vec::new();
         for group in self.all_groups() {
-            let list = match planted(Plant::FreedOnUnsynced) {
-                true => group.look(|state| state.pending_within(base, end)),
-                false => group.synced_look(|state| state.pending_within(base, end))?,
-            };
-            lists.push(list);
+            lists.push(group.synced_look(|state| state.pending_within(base, end))?);
         }
         let bytes: u64 =
             facts.iter().filter(|fact| numbers.contains(&fact.number)).map(|fact| fact.bytes).sum();
@@ -177,29 +173,22 @@ impl Engine {
                 let _ = self.storage.remove(&names::segment(number));
             }
         }
-        if copying.messages == 0 {
-            // What was not done were offsets without a message.
-            copying.discard();
-            self.manifest.update(|slot| {
-                plan::replace(&mut slot.segments, &numbers, None);
-                slot.kept.extend_from_slice(&kept);
-            })?;
-            self.leave(&numbers, None);
-            return Ok(());
-        }
         let Copied { row, messages, rows, places } = copying.copied();
+        // Without messages, those that were not done were offsets without one: nothing takes their place.
+        let by = (messages > 0).then_some((row, messages));
         let updated = self.manifest.update(|slot| {
-            plan::replace(&mut slot.segments, &numbers, Some((row, messages)));
+            plan::replace(&mut slot.segments, &numbers, by);
             slot.kept.extend_from_slice(&kept);
         });
-        match updated {
-            Ok(()) => {}
-            // The slot may name the copy, or not: its file stays, the next opening knows.
-            Err(error @ Error::Poisoned { .. }) => return Err(error),
-            Err(error) => {
-                let _ = self.storage.remove(&names::segment(row.number));
-                return Err(error);
-            }
+        let unknown = matches!(updated, Err(Error::Poisoned { .. }));
+        if by.is_none() || (updated.is_err() && !unknown) {
+            let _ = self.storage.remove(&names::segment(row.number));
+        }
+        // Where it is not known whether the slot names the copy, its file stays: the next opening knows.
+        updated?;
+        if by.is_none() {
+            self.leave(&numbers, None);
+            return Ok(());
         }
         let segment = Arc::new(Segment::new(&row, row.length, 0));
         if segment.is_indexed() {

@@ -61,13 +61,9 @@ impl Looked {
     /// Estimates the live bytes of a segment.
     fn live(&self, row: &SegmentRow, messages: u64) -> u64 {
         let bytes = plan::batch_bytes(row);
-        let share = |of: u64, all: u64| {
-            let part = u128::from(of) * u128::from(self.pending.min(all)) / u128::from(all.max(1));
-            u64::try_from(part).unwrap_or(of)
-        };
         match self.measured {
-            Some((pending, live)) => share(live, pending),
-            None => share(bytes, messages),
+            Some((pending, live)) => plan::share(live, self.pending, pending),
+            None => plan::share(bytes, self.pending, messages),
         }
     }
 }
@@ -107,26 +103,22 @@ impl Engine {
         if groups.is_empty() || !self.groups().refused.is_empty() {
             return Ok(0);
         }
-        let mut candidates = self.released(&slot, room > 0);
+        let mut done = self.unpinned(&slot);
         for group in &groups {
-            group.look(|state| candidates.retain(|row| is_done(state, row)));
+            group.look(|state| done.retain(|(row, _)| is_done(state, row)));
         }
-        if room > 0 {
-            let released = self.released(&slot, false);
-            let mut freed = 0;
-            candidates.retain(|row| {
-                let goes = freed < room || released.iter().any(|other| other.number == row.number);
-                freed += if goes { row.length } else { 0 };
-                goes
-            });
-        }
+        let mut freed = 0;
+        done.retain(|(row, released)| {
+            let goes = *released || freed < room;
+            freed += if goes { row.length } else { 0 };
+            goes
+        });
+        let mut candidates: Vec<SegmentRow> = done.into_iter().map(|(row, _)| row).collect();
         if candidates.is_empty() {
             return self.forget_keys();
         }
         for group in &groups {
-            if !planted(Plant::FreedOnUnsynced) {
-                group.synced_look(|state| candidates.retain(|row| is_done(state, row)))?;
-            }
+            group.synced_look(|state| candidates.retain(|row| is_done(state, row)))?;
         }
         let kept = self.keep_keys(&mut candidates);
         let numbers: Vec<u64> = candidates.iter().map(|row| row.number).collect();
@@ -144,14 +136,13 @@ impl Engine {
         Ok(numbers.len() + self.forget_keys()?)
     }
 
-    /// Lists the sealed segments of which nothing that is done must be kept: for a while, or for the acks in it.
-    /// With `all`, those too that are kept for a while.
-    fn released(&self, slot: &Slot, all: bool) -> Vec<SegmentRow> {
+    /// Lists the sealed segments that are not kept for the acks in them; of each it is told whether what is done
+    /// there need not be kept for a while either.
+    fn unpinned(&self, slot: &Slot) -> Vec<(SegmentRow, bool)> {
         let rows = self.sealed_with_dead(slot);
         let released = plan::released(&rows, &self.limits(), self.clock.wall());
         let end = pinned_by_settles(slot).unwrap_or(slot.segments.len());
-        let free = rows.into_iter().zip(released).take(end).filter(|(_, released)| all || *released);
-        free.map(|((row, _), _)| row).collect()
+        rows.into_iter().zip(released).take(end).map(|((row, _), released)| (row, released)).collect()
     }
 
     /// Lists the sealed segments with the bytes of them that are done in every group, as far as is known.
@@ -248,12 +239,13 @@ impl Engine {
             }
         }
         let slot = self.manifest.slot();
-        let released: Vec<u64> = self.released(&slot, false).iter().map(|row| row.number).collect();
+        let unpinned = self.unpinned(&slot);
+        let free = |number: u64| unpinned.iter().any(|(row, released)| *released && row.number == number);
         let mut facts = Vec::new();
         for pair in slot.segments.windows(2) {
             let messages = pair[1].messages_before - pair[0].messages_before;
             let fact = self.fact(&groups, &pair[0], messages)?;
-            facts.push(Fact { settled: fact.settled && released.contains(&fact.number), ..fact });
+            facts.push(Fact { settled: fact.settled && free(fact.number), ..fact });
         }
         Ok(Some(facts))
     }
@@ -266,7 +258,7 @@ impl Engine {
             return Ok(fact);
         }
         let live = pending(groups, row);
-        let pending: u64 = live.iter().map(|(first, end)| end - first).sum();
+        let pending = count(&live);
         let mut looked = {
             let mut space = lock(&self.space);
             let looked =
@@ -327,6 +319,11 @@ fn is_done(state: &State, row: &SegmentRow) -> bool {
 pub(super) fn pending(groups: &[Arc<Live>], row: &SegmentRow) -> Vec<(u64, u64)> {
     let of = |group: &Arc<Live>| group.look(|state| state.pending_within(row.base, row.end));
     union(groups.iter().map(of))
+}
+
+/// Counts the offsets in ranges.
+pub(super) fn count(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(first, end)| end - first).sum()
 }
 
 /// Puts ranges together, each list in order.

@@ -28,6 +28,22 @@ pub(crate) struct Making {
     pub(crate) durable: bool,
 }
 
+/// Draws the salt of a segment: any 32 bits.
+///
+/// # Errors
+/// When the system gives none.
+pub(crate) fn draw_salt(storage: &dyn Storage, name: &str) -> Result<u32> {
+    let random = storage.random();
+    let random = random.map_err(|error| Error::io("draw a salt for", storage.root().join(name), error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+    Ok(random as u32)
+}
+
+/// Puts the header of a segment together.
+pub(crate) fn header(queue: u128, salt: u32, created: u64, fields: Fields) -> Header {
+    Header { queue, salt, created, features: Features::default(), fields }
+}
+
 /// Makes the file and gives it its length.
 ///
 /// # Errors
@@ -41,17 +57,9 @@ pub(crate) fn begin(
 ) -> Result<Making> {
     let name = names::segment(number);
     let failed = |doing, error| Error::io(doing, storage.root().join(&name), error);
-    let salt = storage.random().map_err(|error| failed("draw a salt for", error))?;
+    let salt = draw_salt(storage, &name)?;
     let file = storage.create_new(&name).map_err(|error| failed("create", error))?;
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-    let salt = salt as u32;
-    let header = Header {
-        queue,
-        salt,
-        created: now,
-        features: Features::default(),
-        fields: Fields::Segment { number, capacity, rewritten: false },
-    };
+    let header = header(queue, salt, now, Fields::Segment { number, capacity, rewritten: false });
     let made = file.allocate(capacity).and_then(|()| write_all_at(&*file, &header.encode(), 0));
     if let Err(error) = made {
         // The manifest does not name it: should this fail too, the next opening sweeps it.
@@ -85,19 +93,12 @@ pub(crate) fn recycle(
     if file.len().map_err(|error| failed("look at", error))? != capacity {
         return Ok(None);
     }
-    let random = storage.random().map_err(|error| failed("draw a salt for", error))?;
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-    let salt = if planted(Plant::RecycledSalt) { old_salt } else { random as u32 };
+    let drawn = draw_salt(storage, &from)?;
+    let salt = if planted(Plant::RecycledSalt) { old_salt } else { drawn };
     if salt == old_salt && !planted(Plant::RecycledSalt) {
         return Ok(None);
     }
-    let header = Header {
-        queue,
-        salt,
-        created: now,
-        features: Features::default(),
-        fields: Fields::Segment { number, capacity, rewritten: false },
-    };
+    let header = header(queue, salt, now, Fields::Segment { number, capacity, rewritten: false });
     let done = write_all_at(&*file, &header.encode(), 0)
         .and_then(|()| unless(Plant::RecycledUnsynced, || file.sync()))
         .and_then(|()| storage.rename(&from, &to))

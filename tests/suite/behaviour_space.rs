@@ -37,6 +37,28 @@ fn lent(worker: &Consumer) -> Vec<Delivery> {
     std::iter::from_fn(|| worker.try_recv().unwrap()).collect()
 }
 
+/// A queue with large segments, much of which was pushed and is done.
+fn much_done(world: &World) -> (Queue, Consumer) {
+    let queue = patiently(&world.options().segment_bytes(4 << 20));
+    let buffered = GroupOptions::new().ack_durability(Durability::Buffered);
+    let worker = queue.create_group("default", buffered).unwrap().consumer();
+    for _ in 0..12 {
+        queue.push_batch((0..5000).map(text)).unwrap();
+        drain(&worker);
+        queue.run_duties().unwrap();
+    }
+    (queue, worker)
+}
+
+/// Lets so much time pass that queue and groups come to rest.
+fn rest(world: &World, queue: &Queue) {
+    for _ in 0..2 {
+        queue.run_duties().unwrap();
+        world.advance(11 * SECOND);
+        settle(world, queue);
+    }
+}
+
 /// Bytes of all files of segments.
 fn segment_bytes(world: &World) -> u64 {
     world.files().iter().filter(|(name, _)| name.ends_with(".seg")).map(|(_, length)| length).sum()
@@ -190,23 +212,12 @@ on_both_disks! {
     }
 
     fn when_all_is_done_the_active_segment_and_the_next_are_left_and_at_rest_a_small_one(world: &World) {
-        let queue = patiently(&world.options().segment_bytes(4 << 20));
-        let buffered = GroupOptions::new().ack_durability(Durability::Buffered);
-        let worker = queue.create_group("default", buffered).unwrap().consumer();
-        for _ in 0..12 {
-            queue.push_batch((0..5000).map(text)).unwrap();
-            drain(&worker);
-            queue.run_duties().unwrap();
-        }
+        let (queue, worker) = much_done(world);
         let segments = || world.files().into_iter().filter(|(name, _)| name.ends_with(".seg")).collect::<Vec<_>>();
         assert!(segments().len() <= 2, "{:?}", segments());
         assert!(segments().iter().all(|(_, length)| *length <= 4 << 20));
 
-        for _ in 0..2 {
-            queue.run_duties().unwrap();
-            world.advance(11 * SECOND);
-            settle(world, &queue);
-        }
+        rest(world, &queue);
 
         let bytes: u64 = world.files().iter().map(|(_, length)| length).sum();
         assert!(bytes <= 2 << 20, "{:?}", world.files());
@@ -215,25 +226,14 @@ on_both_disks! {
     }
 
     fn a_few_messages_left_over_do_not_hold_a_large_segment_at_rest(world: &World) {
-        let queue = patiently(&world.options().segment_bytes(4 << 20));
-        let buffered = GroupOptions::new().ack_durability(Durability::Buffered);
-        let worker = queue.create_group("default", buffered).unwrap().consumer();
-        for _ in 0..12 {
-            queue.push_batch((0..5000).map(text)).unwrap();
-            drain(&worker);
-            queue.run_duties().unwrap();
-        }
+        let (queue, worker) = much_done(world);
         push(&queue, 0..1000);
         let mut jobs = lent(&worker);
         let three = jobs.split_off(997);
         queue.ack_all(jobs).unwrap();
         three.into_iter().for_each(|job| job.release().unwrap());
 
-        for _ in 0..2 {
-            queue.run_duties().unwrap();
-            world.advance(11 * SECOND);
-            settle(world, &queue);
-        }
+        rest(world, &queue);
 
         let bytes: u64 = world.files().iter().map(|(_, length)| length).sum();
         assert!(bytes <= 2 << 20, "{:?}", world.files());

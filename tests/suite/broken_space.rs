@@ -55,11 +55,13 @@ impl Beside {
                 return;
             }
             let work = work.clone();
-            let thread = std::thread::spawn(move || work());
-            let at = std::time::Instant::now();
-            while !thread.is_finished() && at.elapsed() < 2 * SECOND {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let (done, is_done) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                work();
+                let _ = done.send(());
+            });
+            // Also over when it panics; `join` tells.
+            let _ = is_done.recv_timeout(2 * SECOND);
             *begun.lock().unwrap() = Some(thread);
         })
     }
