@@ -447,6 +447,7 @@ impl Live {
             _ if guard.seeks != seeks => {}
             Ok(message) => guard.fetched = Some(message),
             Err(damaged) => {
+                self.log.check_promised(offset, damaged.place.segment)?;
                 // It was there when it was lent: its header has gone bad since.
                 guard = self.with_room(guard, 2 * SLOT_BYTES, 1)?;
                 let now = self.now();

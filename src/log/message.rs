@@ -53,9 +53,13 @@ impl Message {
     /// Tells whether the record passes its checksum; reads it once more before it says no.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, and as [`Log::check_promised`].
     pub(crate) fn check(&mut self, log: &Log) -> Result<bool> {
-        if self.record().is_some() { Ok(true) } else { self.read_again(log) }
+        let good = self.record().is_some() || self.read_again(log)?;
+        if !good {
+            log.check_promised(self.offset, self.place.segment)?;
+        }
+        Ok(good)
     }
 
     /// Reads the record once more into a block of its own; tells whether it passes its checksum now:

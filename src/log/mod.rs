@@ -254,6 +254,22 @@ impl Log {
         self.durable.load(Ordering::SeqCst)
     }
 
+    /// Refuses to judge what reads badly at an offset and was never synced: it is not promised, so it is no damage.
+    /// A failed sync makes the cache forget it, and the disk may have it all the same.
+    ///
+    /// # Errors
+    /// Why the log has stopped, or [`Error::Io`]: what is there may read well the next time.
+    pub(crate) fn check_promised(&self, offset: u64, segment: u64) -> Result<()> {
+        if offset < self.durable() {
+            return Ok(());
+        }
+        let unread = || {
+            let what = "what was pushed and not synced yet does not read as it was written";
+            Error::io("read", self.path(segment), std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+        };
+        Err(self.failure().cloned().unwrap_or_else(unread))
+    }
+
     fn show(&self, active: &Segment, end: End) {
         active.end.store(end.position, Ordering::Release);
         self.messages.store(end.messages, Ordering::Release);

@@ -256,7 +256,14 @@ impl Cursor {
         if header.end() <= self.target || table.is_some_and(|table| header.table_is_good(table)) {
             return Ok(None);
         }
+        self.check_promised(header.base)?;
         Ok(Some(self.pass_bad_table(&header)))
+    }
+
+    /// Fails where the cursor is at what was never promised, as [`Log::check_promised`].
+    fn check_promised(&self, offset: u64) -> Result<()> {
+        let segment = self.current.as_ref().map_or(0, |current| current.segment.number);
+        self.log.check_promised(offset, segment)
     }
 
     fn header(&self, end: u64) -> Option<BatchHeader> {
@@ -315,13 +322,14 @@ impl Cursor {
 
     /// Passes bytes in which no header counts, to the next one that does.
     fn damaged(&mut self) -> Result<Option<Step>> {
+        let Some(first) = self.current.as_ref().map(|current| current.expected) else { return Ok(None) };
+        self.check_promised(first)?;
         let Some(current) = &mut self.current else { return Ok(None) };
         // In this order: what is published after the end was read, or in a segment that follows it,
         // is good, and must not count as lying before that end.
         let next = self.log.next();
         let (end, sealed) = current.segment.end();
         let path = self.log.path(current.segment.number);
-        let first = current.expected;
         let expected =
             Expected { salt: current.segment.salt, base: first, reserved: Offset::LIMIT, limit: end };
         let mut window = Window::new(current.file.clone());

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use backlog::testing::{Aim, Call, ManualClock, SimDisk};
-use backlog::{Delivery, Error, Group, GroupOptions, Offset, Options, Queue, Start};
+use backlog::{Delivery, Durability, Error, Group, GroupOptions, Offset, Options, Queue, Start};
 
 use crate::harness::{World, drain, on_both_disks};
 use crate::watch;
@@ -213,5 +213,69 @@ on_both_disks! {
         world.advance(2 * SECOND);
 
         assert_eq!((group.stats().ready, group.stats().delayed), (1, 0));
+    }
+}
+
+/// After a failed sync of the log readers are shown what is durable. A message that was pushed buffered, handed out
+/// and given back was looked for, not found, and taken for damaged: a dead letter, though the disk may have it.
+#[test]
+fn issue_6_what_comes_again_and_was_never_synced_is_no_dead_letter_when_a_sync_has_failed() {
+    let disk = SimDisk::new(1);
+    let open = |disk: &SimDisk| Options::new("jobs").sim_disk(disk).threads(false).open().unwrap();
+    let queue = open(&disk);
+    let group = queue.create_group("g", GroupOptions::new().ack_durability(Durability::Synced)).unwrap();
+    queue.with_durability(Durability::Buffered).push("told").unwrap();
+    group.consumer().recv().unwrap().release().unwrap();
+    disk.break_syncs(true);
+    assert!(queue.sync().is_err());
+    disk.break_syncs(false);
+
+    let told = group.consumer().try_recv();
+
+    assert!(matches!(told, Err(Error::Poisoned { .. })), "{told:?}");
+    assert_eq!(group.dead(), []);
+    let _ = queue.close();
+    // Whether or not the disk has it: whatever it has comes.
+    for seed in [0, 1, 3, 4] {
+        let queue = open(&disk.crash(seed));
+        let group = queue.group("g").unwrap();
+        assert_eq!(group.dead(), [], "{seed}");
+        assert_eq!(group.consumer().try_recv().unwrap().is_some(), queue.stats().messages == 1, "{seed}");
+    }
+}
+
+/// What the cache has forgotten of messages that were pushed buffered was taken for damage by whoever read it first.
+#[test]
+fn issue_6_what_was_never_synced_and_reads_badly_is_no_damage() {
+    // Of the header nothing is left, or the record alone is bad.
+    for before in [32, 0] {
+        let disk = SimDisk::new(1);
+        let queue = Options::new("jobs").sim_disk(&disk).threads(false).open().unwrap();
+        let group = queue.create_group("g", GroupOptions::new().ack_durability(Durability::Synced)).unwrap();
+        let worker = group.consumer();
+        queue.push("synced").unwrap();
+        worker.recv().unwrap().ack().unwrap();
+        let offset = queue.with_durability(Durability::Buffered).push("told").unwrap();
+        let segment = "log/000000001.seg";
+        let written = disk.read_file(segment).unwrap();
+        let at = written.windows(4).position(|part| part == b"told").unwrap();
+        let mut forgotten = written.clone();
+        forgotten[at - before..at + 4].fill(0);
+        disk.write_file(segment, &forgotten);
+
+        let told = worker.try_recv();
+
+        assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
+        assert_eq!((group.dead(), group.stats().ready), (vec![], 1));
+        // It reads well once more, or is synced as it is: then it is promised, and damage is damage.
+        if before > 0 {
+            disk.write_file(segment, &written);
+            let job = worker.recv().unwrap();
+            assert_eq!((job.offset(), job.payload()), (offset, &b"told"[..]));
+        } else {
+            queue.sync().unwrap();
+            assert!(matches!(worker.try_recv(), Err(Error::Damaged { .. })));
+            assert_eq!(group.dead().len(), 1);
+        }
     }
 }
