@@ -22,8 +22,13 @@ use crate::group::state::State;
 use crate::log::{Segment, roll};
 use crate::plant::{Plant, planted};
 
-/// Between two looks at how much is live lies at least so long.
+/// Between two looks at how much is live lies so long while nothing becomes done, and while something does.
 const LOOK: Duration = Duration::from_secs(1);
+const LOOK_SOON: Duration = Duration::from_millis(100);
+/// Of its time the background thread spends one part in so many on looking.
+const LOOKING: u32 = 20;
+/// What becomes done so fast that in so long nothing would be left is not worth copying.
+const SOON_DONE: Duration = Duration::from_secs(4);
 
 /// What was seen of the segments.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ pub(super) struct Space {
     moved_back: u64,
     looked: BTreeMap<u64, Looked>,
     at: Option<Duration>,
+    /// How long the look took.
+    took: Duration,
     /// What all groups had appended then, and which segment was active; at how many looks in a row that was the
     /// same.
     appended: (u64, u64),
@@ -49,7 +56,9 @@ pub(super) struct Space {
 pub(super) struct Looked {
     /// How many of its offsets some group has not done.
     pending: u64,
-    /// Fewer than a quarter of those that were left have become done since the look before.
+    /// When that was compared, and what it was then.
+    compared: Option<(Duration, u64)>,
+    /// They were not becoming done so fast that they would soon be.
     calm: bool,
     /// How many were pending when its bytes were measured, and how many bytes these took.
     measured: Option<(u64, u64)>,
@@ -58,6 +67,22 @@ pub(super) struct Looked {
 }
 
 impl Looked {
+    /// Notes how many are pending now.
+    fn look(&mut self, pending: u64, now: Duration) {
+        self.pending = pending;
+        let Some((then, before)) = self.compared else {
+            self.compared = Some((now, pending));
+            return;
+        };
+        let passed = now.saturating_sub(then);
+        // Over a moment nothing can be told.
+        if passed >= LOOK_SOON {
+            let done = u128::from(before.saturating_sub(pending));
+            self.calm = done * SOON_DONE.as_millis() < u128::from(before.max(1)) * passed.as_millis();
+            self.compared = Some((now, pending));
+        }
+    }
+
     /// Estimates the live bytes of a segment.
     fn live(&self, row: &SegmentRow, messages: u64) -> u64 {
         let bytes = plan::batch_bytes(row);
@@ -227,7 +252,9 @@ impl Engine {
         let appended = (groups.iter().map(|group| group.appended()).sum(), active);
         {
             let mut space = lock(&self.space);
-            if space.at.is_some_and(|at| now.saturating_sub(at) < LOOK) {
+            let busy = space.appended != appended;
+            let pause = if busy { (space.took * LOOKING).clamp(LOOK_SOON, LOOK) } else { LOOK };
+            if space.at.is_some_and(|at| now.saturating_sub(at) < pause) {
                 return Ok(None);
             }
             let same = space.at.is_some() && space.appended == appended;
@@ -244,13 +271,14 @@ impl Engine {
         let mut facts = Vec::new();
         for pair in slot.segments.windows(2) {
             let messages = pair[1].messages_before - pair[0].messages_before;
-            let fact = self.fact(&groups, &pair[0], messages)?;
+            let fact = self.fact(&groups, &pair[0], messages, now)?;
             facts.push(Fact { settled: fact.settled && free(fact.number), ..fact });
         }
+        lock(&self.space).took = self.clock.now().saturating_sub(now);
         Ok(Some(facts))
     }
 
-    fn fact(&self, groups: &[Arc<Live>], row: &SegmentRow, messages: u64) -> Result<Fact> {
+    fn fact(&self, groups: &[Arc<Live>], row: &SegmentRow, messages: u64, now: Duration) -> Result<Fact> {
         let bytes = plan::batch_bytes(row);
         let fact = Fact { number: row.number, bytes, live: bytes, settled: false };
         // Where some group has still to go through it, all of it is live.
@@ -261,10 +289,8 @@ impl Engine {
         let pending = count(&live);
         let mut looked = {
             let mut space = lock(&self.space);
-            let looked =
-                space.looked.entry(row.number).or_insert(Looked { pending: u64::MAX, ..Looked::default() });
-            let before = std::mem::replace(&mut looked.pending, pending);
-            looked.calm = before != u64::MAX && (pending == before || pending > before / 4 * 3);
+            let looked = space.looked.entry(row.number).or_default();
+            looked.look(pending, now);
             *looked
         };
         let estimate = looked.live(row, messages);
@@ -360,6 +386,26 @@ pub(super) fn pinned_by_settles(slot: &Slot) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::format::manifest::{About, GroupRow};
+
+    #[test]
+    fn a_segment_that_will_soon_be_done_is_not_calm() {
+        let at = Duration::from_millis;
+        let after = |passed: u64, pending: u64| {
+            let mut looked = Looked::default();
+            looked.look(1000, at(0));
+            looked.look(pending, at(passed));
+            looked.calm
+        };
+
+        assert_eq!((after(1000, 1000), after(1000, 751), after(1000, 750)), (true, true, false));
+        assert_eq!((after(100, 976), after(100, 975)), (true, false));
+        assert!(!after(99, 1000), "too soon to tell");
+        assert!(after(100, 1200), "some came back");
+        let mut nothing = Looked::default();
+        nothing.look(0, at(0));
+        nothing.look(0, at(100));
+        assert!(nothing.calm);
+    }
 
     #[test]
     fn what_one_of_several_groups_has_not_done_is_pending() {
