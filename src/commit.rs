@@ -8,8 +8,16 @@
 //!
 //! Threads wait on two condition variables by the parity of their group, so a finished group wakes
 //! its own followers and one thread of the next group, who leads it.
+//!
+//! Who may not block leaves a waker instead, under the lock under which he looked: for a change, or for
+//! the end of a group. He never leads, so nobody has to lead in his place when he is gone; all who left
+//! one are woken each time, so none of them has to pass it on. A waker may be anybody's code: it is
+//! taken out under the lock, and called when that is free.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::clock::{self, Clock};
@@ -37,6 +45,12 @@ pub(crate) trait Worker<S>: Send {
 
     /// Tells those who are not waiting in [`Commit::until`]. No lock is held.
     fn announce(group: Self::Group);
+
+    /// Tells, after each group, whether those who wait for a change are to hear of its end: it is over for
+    /// them too.
+    fn ends_all(_shared: &S) -> bool {
+        false
+    }
 }
 
 /// Shared state, the worker, and those who wait for it.
@@ -63,42 +77,110 @@ struct Inner<S, W> {
     waiting: [usize; 2],
     /// How many threads wait and never lead.
     followers: usize,
+    /// The wakers that were left, in that order, by what they are for.
+    left: [BTreeMap<u64, Waker>; 2],
+    next_waker: u64,
 }
+
+/// What somebody leaves a waker for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// [`Commit::wake_changed`].
+    Change,
+    /// The end of a group.
+    End,
+}
+
+/// A waker that was left.
+#[derive(Debug)]
+#[must_use = "it is there until it is called or taken back"]
+pub(crate) struct Left(For, u64);
 
 /// The lock on the shared state.
 #[derive(Debug)]
-pub(crate) struct Guard<'a, S, W>(MutexGuard<'a, Inner<S, W>>);
+pub(crate) struct Guard<'a, S, W> {
+    lock: MutexGuard<'a, Inner<S, W>>,
+    /// Behind the lock, since fields go in this order: called when it is free.
+    woken: Woken,
+    /// A waker that was taken back: with it may go a task, and whatever that holds.
+    gone: Option<Waker>,
+}
+
+/// Wakers to be called.
+#[derive(Debug, Default)]
+struct Woken(Vec<Waker>);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        for waker in self.0.drain(..) {
+            // A panic there is the affair of whoever left it: it poisons nothing here, and the others are woken.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
 
 impl<S, W> Deref for Guard<'_, S, W> {
     type Target = S;
 
     fn deref(&self) -> &S {
-        &self.0.shared
+        &self.lock.shared
     }
 }
 
 impl<S, W> DerefMut for Guard<'_, S, W> {
     fn deref_mut(&mut self) -> &mut S {
-        &mut self.0.shared
+        &mut self.lock.shared
     }
 }
 
-impl<S, W> Guard<'_, S, W> {
+impl<'a, S, W> Guard<'a, S, W> {
+    fn new(lock: MutexGuard<'a, Inner<S, W>>) -> Self {
+        Self { lock, woken: Woken::default(), gone: None }
+    }
+
     /// Returns the number of the group that what is added now belongs to.
     pub(crate) fn group(&self) -> u64 {
-        self.0.gathering
+        self.lock.gathering
     }
 
     /// Tells whether nobody leads.
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.worker.is_some()
+        self.lock.worker.is_some()
+    }
+
+    /// Leaves a waker. The caller has looked under this lock and found nothing: whatever changes from here on
+    /// does so under it, and finds the waker.
+    pub(crate) fn leave(&mut self, what: For, waker: &Waker) -> Left {
+        let number = self.lock.next_waker;
+        self.lock.next_waker += 1;
+        self.lock.left[what as usize].insert(number, waker.clone());
+        Left(what, number)
+    }
+
+    /// Takes a waker back, if it was not called yet.
+    pub(crate) fn take_back(&mut self, left: Left) {
+        self.gone = self.lock.left[left.0 as usize].remove(&left.1);
+    }
+
+    fn wake(&mut self, what: For) {
+        if !self.lock.left[what as usize].is_empty() {
+            self.woken.0.extend(std::mem::take(&mut self.lock.left[what as usize]).into_values());
+        }
     }
 }
 
 impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn new(shared: S, worker: W) -> Self {
-        let inner =
-            Inner { shared, worker: Some(worker), gathering: 0, over: 0, waiting: [0; 2], followers: 0 };
+        let inner = Inner {
+            shared,
+            worker: Some(worker),
+            gathering: 0,
+            over: 0,
+            waiting: [0; 2],
+            followers: 0,
+            left: [BTreeMap::new(), BTreeMap::new()],
+            next_waker: 0,
+        };
         Self {
             inner: Mutex::new(inner),
             turns: [Condvar::new(), Condvar::new()],
@@ -110,7 +192,17 @@ impl<S, W: Worker<S>> Commit<S, W> {
     /// Locks the shared state. A panic of another thread left it sound: it is only changed in
     /// short steps, and a leader's panic is handled by its guard.
     pub(crate) fn lock(&self) -> Guard<'_, S, W> {
-        Guard(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+        Guard::new(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Calls the wakers that are to be called, if there are some, and takes the lock anew: who was about to
+    /// wait looks again first. Waiting gives the lock back too, but has it again before they were called.
+    fn call_woken<'a>(&'a self, guard: Guard<'a, S, W>) -> (Guard<'a, S, W>, bool) {
+        if guard.woken.0.is_empty() && guard.gone.is_none() {
+            return (guard, false);
+        }
+        drop(guard);
+        (self.lock(), true)
     }
 
     /// Leads or follows until `done` has an answer; `None` when `until` has come first.
@@ -145,8 +237,13 @@ impl<S, W: Worker<S>> Commit<S, W> {
             }
             // Its group is over and did not do it: the wish was made again, and belongs to the group that
             // gathers now. At the old group's turn nobody would be woken for it.
-            if guard.0.over > group {
+            if guard.lock.over > group {
                 group = guard.group();
+            }
+            let (back, called) = self.call_woken(guard);
+            guard = back;
+            if called {
+                continue;
             }
             waited = true;
             guard = self.wait_turn(guard, group, |turn, inner| clock::wait(clock, turn, inner, until));
@@ -171,17 +268,22 @@ impl<S, W: Worker<S>> Commit<S, W> {
             if clock.now() >= until {
                 return None;
             }
-            guard.0.followers += 1;
-            guard = Guard(clock::wait(clock, &self.followed, guard.0, Some(until)));
-            guard.0.followers -= 1;
+            let (back, called) = self.call_woken(guard);
+            guard = back;
+            if called {
+                continue;
+            }
+            guard.lock.followers += 1;
+            guard = Guard::new(clock::wait(clock, &self.followed, guard.lock, Some(until)));
+            guard.lock.followers -= 1;
         }
     }
 
     /// Does one group's work with the worker that is there. The caller saw that it is.
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a, S, W>) -> Guard<'a, S, W> {
-        let Some(worker) = guard.0.worker.take() else { return guard };
+        let Some(worker) = guard.lock.worker.take() else { return guard };
         let patient = worker.is_patient(&guard);
-        let mut lead = Lead { commit: self, worker: Some(worker), group: None, waited: guard.0.waiting };
+        let mut lead = Lead { commit: self, worker: Some(worker), group: None, waited: guard.lock.waiting };
         if patient {
             drop(guard);
             // Threads that were woken together come one after the other: at 16 producers this one
@@ -205,7 +307,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
             if gone(&guard) {
                 return None;
             }
-            if let Some(worker) = guard.0.worker.take() {
+            if let Some(worker) = guard.lock.worker.take() {
                 return Some(worker);
             }
             let group = guard.group();
@@ -222,17 +324,23 @@ impl<S, W: Worker<S>> Commit<S, W> {
         clock: &dyn Clock,
         until: Option<Duration>,
     ) -> Guard<'a, S, W> {
-        Guard(clock::wait(clock, &self.changed, guard.0, until))
+        match self.call_woken(guard) {
+            (guard, true) => guard,
+            (guard, false) => Guard::new(clock::wait(clock, &self.changed, guard.lock, until)),
+        }
     }
 
-    /// Wakes those in [`Commit::wait_changed`].
-    pub(crate) fn wake_changed(&self) {
+    /// Wakes those in [`Commit::wait_changed`], and those who left a waker for that. Under the lock, so that
+    /// nobody is between looking and waiting.
+    pub(crate) fn wake_changed(&self, guard: &mut Guard<'_, S, W>) {
+        guard.wake(For::Change);
         self.changed.notify_all();
     }
 
     /// Wakes everyone, to look again.
-    pub(crate) fn wake_all(&self) {
-        self.changed.notify_all();
+    pub(crate) fn wake_all(&self, guard: &mut Guard<'_, S, W>) {
+        self.wake_changed(guard);
+        guard.wake(For::End);
         self.followed.notify_all();
         for turn in &self.turns {
             turn.notify_all();
@@ -260,10 +368,10 @@ impl<S, W: Worker<S>> Commit<S, W> {
         group: u64,
         wait: impl FnOnce(&'a Condvar, MutexGuard<'a, Inner<S, W>>) -> MutexGuard<'a, Inner<S, W>>,
     ) -> Guard<'a, S, W> {
-        guard.0.waiting[parity(group)] += 1;
-        let mut guard = wait(self.turn(group), guard.0);
-        guard.waiting[parity(group)] -= 1;
-        Guard(guard)
+        guard.lock.waiting[parity(group)] += 1;
+        let mut lock = wait(self.turn(group), guard.lock);
+        lock.waiting[parity(group)] -= 1;
+        Guard::new(lock)
     }
 }
 
@@ -277,9 +385,8 @@ where
     W: std::fmt::Debug + Worker<S>,
 {
     fn wake(&self) {
-        // Under the lock, so that nobody is between looking and waiting.
-        let _guard = self.lock();
-        self.wake_all();
+        let mut guard = self.lock();
+        self.wake_all(&mut guard);
     }
 }
 
@@ -296,8 +403,8 @@ struct Lead<'a, S, W: Worker<S>> {
 impl<S, W: Worker<S>> Lead<'_, S, W> {
     fn gather(&mut self, guard: &mut Guard<'_, S, W>) {
         if let Some(worker) = &mut self.worker {
-            let number = guard.0.gathering;
-            guard.0.gathering += 1;
+            let number = guard.lock.gathering;
+            guard.lock.gathering += 1;
             self.group = Some((number, worker.gather(guard)));
         }
     }
@@ -320,14 +427,20 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
         let mut guard = self.commit.lock();
         let group = self.group.take().map(|(number, mut group)| {
             worker.publish(&mut guard, &mut group, panicked);
-            guard.0.over = number + 1;
+            guard.lock.over = number + 1;
             (number, group)
         });
         // Read under the lock that gives the worker back: read earlier, the wrong group woke.
         let next = if planted(Plant::GroupReadEarly) { guard.group() - 1 } else { guard.group() };
-        guard.0.worker = Some(worker);
-        let waiting = if planted(Plant::CountsReadEarly) { self.waited } else { guard.0.waiting };
-        let followed = guard.0.followers > 0 && !planted(Plant::FollowersForgotten);
+        guard.lock.worker = Some(worker);
+        let waiting = if planted(Plant::CountsReadEarly) { self.waited } else { guard.lock.waiting };
+        let followed = guard.lock.followers > 0 && !planted(Plant::FollowersForgotten);
+        if !planted(Plant::WakersForgotten) {
+            guard.wake(For::End);
+        }
+        if W::ends_all(&guard) {
+            self.commit.wake_changed(&mut guard);
+        }
         drop(guard);
         if followed {
             self.commit.followed.notify_all();
@@ -347,7 +460,7 @@ impl<S, W: Worker<S>> Lead<'_, S, W> {
 impl<S, W: Worker<S>> Drop for Lead<'_, S, W> {
     fn drop(&mut self) {
         if planted(Plant::SilentLeader) && self.worker.is_some() {
-            self.commit.lock().0.worker = self.worker.take();
+            self.commit.lock().lock.worker = self.worker.take();
             return;
         }
         if let Some(group) = self.hand_back(true) {

@@ -223,7 +223,11 @@ mod sync;
 mod wake;
 
 pub use codec::Encoding;
-pub use consumer::{Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt};
+#[cfg(feature = "stream")]
+pub use consumer::Messages;
+pub use consumer::{
+    Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt, RecvAsync, RecvBatchAsync, Ticket,
+};
 pub use engine::recovery::{Damage, Lost, Recovery};
 #[cfg(feature = "schedules")]
 pub use engine::schedules::MissedTicks;
@@ -238,7 +242,7 @@ pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 pub use queue::Schedule;
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
-pub use queue::{Start, Stats, Ticket, inspect, verify};
+pub use queue::{Start, Stats, inspect, verify};
 
 /// For the tests of programs that embed the queue.
 #[cfg(feature = "testing")]

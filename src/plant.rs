@@ -105,6 +105,8 @@ pub enum Plant {
     WakeupKept,
     /// A leader wakes those alone who can lead the next group.
     FollowersForgotten,
+    /// The end of a group calls no waker that was left for it.
+    WakersForgotten,
     /// A message is recorded as done before the batch that acks it is durable.
     DoneBeforeBatch,
     /// A snapshot says that it has the acks of batches that are not recorded yet.

@@ -10,6 +10,7 @@ use super::Source;
 use super::content::Content;
 use super::outcome::Outcome;
 use super::receipt::Receipt;
+use super::ticket::Ticket;
 use crate::error::{Error, Result};
 use crate::format::entry::HELD;
 use crate::group::live::Live;
@@ -72,6 +73,21 @@ impl Delivery {
     pub fn ack(mut self) -> Result<()> {
         self.settled = true;
         self.source.group.ack(self.loan)
+    }
+
+    /// Marks the message as done and returns at once; the [`Ticket`] tells when the ack lasts as
+    /// [`Delivery::ack`]'s does. So one task, or one thread, can have thousands of acks outstanding, which
+    /// share their syncs. One that nobody waits for is synced within some 10 ms.
+    ///
+    /// From here on the loan is over: nobody else gets the message in this opening of the queue. Before the
+    /// ticket has answered, a crash may bring it again. It waits for a sync only where the group's file has to
+    /// switch halves to take the ack, which is rare: room for it was kept when the message was lent.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn ack_deferred(mut self) -> Result<Ticket<()>> {
+        self.settled = true;
+        self.source.group.ack_begin(self.loan).map(Ticket::of_ack)
     }
 
     /// Marks the message as done and pushes what came of it, whole or not at all: after any crash either

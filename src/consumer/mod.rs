@@ -15,6 +15,8 @@ mod content;
 mod delivery;
 mod outcome;
 mod receipt;
+mod tasks;
+mod ticket;
 
 pub use content::Content;
 pub(crate) use delivery::ack_all;
@@ -22,6 +24,10 @@ pub(crate) use delivery::millis;
 pub use delivery::{Delivery, Payload};
 pub use outcome::Outcome;
 pub use receipt::Receipt;
+#[cfg(feature = "stream")]
+pub use tasks::Messages;
+pub use tasks::{RecvAsync, RecvBatchAsync};
+pub use ticket::Ticket;
 
 /// Receives the messages of one group. Clones compete: each message goes to one of them.
 ///
@@ -130,27 +136,34 @@ impl Consumer {
         let ask = &Ask { lease: self.lease, ..*ask };
         loop {
             let loans = self.source.group.receive(ask)?;
-            let none = loans.is_empty();
-            let mut deliveries = Vec::with_capacity(loans.len());
-            let mut failed = Ok(());
-            for loan in loans {
-                // Outside every lock: this is where the payload's checksum is computed.
-                match self.check(loan) {
-                    Ok(delivery) => deliveries.extend(delivery),
-                    Err(error) => failed = failed.and(Err(error)),
-                }
+            if let Some(answer) = self.hand_out(loans, true) {
+                return answer;
             }
-            if none || !deliveries.is_empty() {
-                // What is good is handed out; whoever asks next meets the error.
-                return Ok(deliveries);
-            }
-            failed?;
         }
+    }
+
+    /// Hands out those of the loans whose records are good; `None` if there were some, and none is.
+    fn hand_out(&self, loans: Vec<Loan>, may_wait: bool) -> Option<Result<Vec<Delivery>>> {
+        let none = loans.is_empty();
+        let mut deliveries = Vec::with_capacity(loans.len());
+        let mut failed = Ok(());
+        for loan in loans {
+            // Outside every lock: this is where the payload's checksum is computed.
+            match self.check(loan, may_wait) {
+                Ok(delivery) => deliveries.extend(delivery),
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        if none || !deliveries.is_empty() {
+            // What is good is handed out; whoever asks next meets the error.
+            return Some(Ok(deliveries));
+        }
+        failed.err().map(Err)
     }
 
     /// Hands a loan out if its record passes its checksum; else it is among the dead letters, and
     /// the next receive says so.
-    fn check(&self, loan: Loan) -> Result<Option<Delivery>> {
+    fn check(&self, loan: Loan, may_wait: bool) -> Result<Option<Delivery>> {
         let Loan { mut message, delivery, attempt, lease } = loan;
         let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
         let good = message.check(&self.engine().log).inspect_err(|_| {
@@ -162,7 +175,13 @@ impl Consumer {
         match content {
             Ok(content) => Ok(Some(Delivery::new(self.source.clone(), content, settle, attempt, lease))),
             Err(message) => {
-                self.source.group.bury(settle, message.damaged(&self.engine().log))?;
+                let (group, report) = (&self.source.group, message.damaged(&self.engine().log));
+                if may_wait {
+                    group.bury(settle, report)?;
+                } else {
+                    // Should it not last, whoever gets the message next comes to the same.
+                    drop(group.bury_begin(settle, report)?);
+                }
                 Ok(None)
             }
         }

@@ -46,6 +46,8 @@ impl Engine {
             groups = groups.and(group.stop(&Error::Closed));
             marks.insert(group.name.clone(), self.told_at_close(&group));
         }
+        // Behind the groups: whoever waited for it has the answer.
+        self.helper.stop();
         self.spare.discard(&*self.storage);
         let writer = self.commit.retire(|_| false);
         let log = match writer {

@@ -2,7 +2,8 @@
 //!
 //! One background thread that a process shares among its queues fills the next segment and syncs
 //! what was left unsynced for a second. The committer, one for each queue that has deferred pushes,
-//! leads for those whom nobody waits for: it does nothing else, so that no fill sits in a push.
+//! leads for those whom nobody waits for: it does nothing else, so that no fill sits in a push. What tasks
+//! need of a group is done by a third (`group::helper`).
 //! Every duty is a method too, so that a test runs without threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,6 +76,7 @@ impl Engine {
         if self.check_open().is_err() {
             return Ok(None);
         }
+        self.helper.run();
         // First: a file that is drained becomes the next segment, and none need be filled.
         let freed = self.free_done();
         let filled = self.make_ahead();

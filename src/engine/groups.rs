@@ -104,7 +104,7 @@ impl Engine {
         let state = State::from_snapshot(&loaded.snapshot, now);
         let live = open::open_group(
             &self.log,
-            &self.clock,
+            &self.helper,
             &self.settings,
             &row,
             state,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
+use crate::group::helper::Helper;
 use crate::group::live::Live;
 use crate::log::Log;
 use crate::log::spare::Spare;
@@ -75,6 +76,8 @@ pub(crate) struct Engine {
     /// Rings when a deferred push waits; the committer listens.
     deferred: Arc<Bell>,
     committer: Mutex<Option<Committer>>,
+    /// Does for tasks what they may not wait for.
+    helper: Arc<Helper>,
     idle: Mutex<duties::Idle>,
     /// Tells the background thread that there is something to do here.
     asks: Arc<duties::Asks>,
@@ -116,6 +119,13 @@ impl Drop for Handle {
         // Nobody is there to hear of a failure; who wants to, calls `Queue::close`. In a fork nothing is
         // done: the queue is the parent's.
         let _ = self.0.close();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Its thread holds on to no queue, and would wait for ever.
+        self.helper.stop();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow};
 use crate::format::names;
+use crate::group::helper::Helper;
 use crate::group::holder::draw_holder;
 use crate::group::live::Live;
 use crate::group::state::{Now, State};
@@ -66,7 +67,9 @@ impl Engine {
         let log = Arc::new(opened);
         let manifest = Arc::new(manifest);
         let holder = draw_holder(&*storage)?;
-        let loaded = load_groups(&log, &clock, &settings, surveyed, &verdict, &settled, holder, &mut report)?;
+        let helper = Helper::new(clock.clone(), settings.threads);
+        let loaded =
+            load_groups(&log, &helper, &settings, surveyed, &verdict, &settled, holder, &mut report)?;
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
@@ -128,6 +131,7 @@ impl Engine {
             closing: Mutex::new(()),
             deferred: Arc::new(Bell::default()),
             committer: Mutex::new(None),
+            helper,
             idle: Mutex::new(duties::Idle::new(clock.now())),
             asks,
             limits: Mutex::new(limits),
@@ -316,7 +320,7 @@ fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(Group
 #[expect(clippy::too_many_arguments, reason = "an opening brings together what it found")]
 fn load_groups(
     log: &Arc<Log>,
-    clock: &Arc<dyn Clock>,
+    helper: &Arc<Helper>,
     settings: &Settings,
     surveyed: Vec<(GroupRow, Result<Surveyed>)>,
     verdict: &Verdict,
@@ -336,7 +340,7 @@ fn load_groups(
         };
         report.torn_entries += loaded.torn;
         report.mended |= loaded.wounded;
-        let now = Now { mono: clock.now(), wall: clock.wall() };
+        let now = Now { mono: helper.clock().now(), wall: helper.clock().wall() };
         let mut state = State::recover(&loaded.snapshot, &loaded.entries, now);
         settles::apply(&mut state, row.incarnation, settled, now);
         if row.settles_from == NO_SETTLES {
@@ -344,7 +348,7 @@ fn load_groups(
             state.set_settled(verdict.next);
         }
         settle_the_past(&mut state, &row, verdict, now, report);
-        let live = open_group(log, clock, settings, &row, state, (loaded.halves, loaded.end), holder)?;
+        let live = open_group(log, helper, settings, &row, state, (loaded.halves, loaded.end), holder)?;
         groups.open.insert(row.name, live);
     }
     Ok(groups)
@@ -376,7 +380,7 @@ fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: No
 /// to which they are durable.
 pub(super) fn open_group(
     log: &Arc<Log>,
-    clock: &Arc<dyn Clock>,
+    helper: &Arc<Helper>,
     settings: &Settings,
     row: &GroupRow,
     mut state: State,
@@ -393,7 +397,7 @@ pub(super) fn open_group(
         row.name.clone(),
         row.incarnation,
         log.clone(),
-        clock.clone(),
+        helper.clone(),
         state,
         halves,
         durable,

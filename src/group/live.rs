@@ -7,10 +7,12 @@
 //! value, with no lock held.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::ahead::Ahead;
+use super::helper::Helper;
 use super::holder::draw_holder;
 use super::oldest::Oldest;
 use super::shrink::Shrinking;
@@ -45,6 +47,10 @@ pub(crate) struct Live {
     pub(super) commit: Commit<Shared, Writer>,
     /// Whether an ack is on stable storage before it returns.
     pub(super) synced: bool,
+    /// Does what somebody who may not block needs.
+    pub(super) helper: Arc<Helper>,
+    /// The helper was told that somebody waits for entries, and has not looked since.
+    pub(super) handed: AtomicBool,
     /// How much was appended when it was last looked at, and since when.
     pub(super) idle: Mutex<(u64, Duration)>,
 }
@@ -80,6 +86,8 @@ pub(crate) struct Shared {
     pub(super) written: u64,
     pub(super) synced: u64,
     pub(super) sync_wanted: bool,
+    /// Up to here somebody was promised a sync who may wait by a waker, or not at all.
+    pub(super) promised: u64,
     /// Bytes of entries that the next half must have room for.
     pub(super) switch_wanted: Option<u64>,
     pub(super) switch_refused: Option<Error>,
@@ -154,13 +162,14 @@ impl Live {
         name: String,
         incarnation: u64,
         log: Arc<Log>,
-        clock: Arc<dyn Clock>,
+        helper: Arc<Helper>,
         state: State,
         halves: Halves,
         durable: u64,
         synced: bool,
         mappings: bool,
     ) -> Arc<Self> {
+        let clock = helper.clock().clone();
         let (generation, least_bytes) = (halves.generation(), halves.least_bytes());
         let settled = state.settled();
         let mapped = mappings && !synced;
@@ -181,6 +190,7 @@ impl Live {
             written: 0,
             synced: 0,
             sync_wanted: false,
+            promised: 0,
             switch_wanted: None,
             switch_refused: None,
             room: LEAST_ROOM,
@@ -199,7 +209,8 @@ impl Live {
         };
         let commit = Commit::new(shared, writer);
         let idle = Mutex::new((0, clock.now()));
-        let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, idle });
+        let handed = AtomicBool::new(false);
+        let live = Arc::new(Self { name, incarnation, log, clock, commit, synced, helper, handed, idle });
         let weak = Arc::downgrade(&live);
         live.log.listen(weak.clone());
         live.clock.on_advance(weak);
@@ -232,9 +243,8 @@ impl Live {
     ) -> Result<Locked<'a>> {
         loop {
             guard.check()?;
-            let need = bytes + guard.kept(loans);
-            let kept = loans == 0 || guard.halves_fit(need, loans, 0);
-            if kept && guard.track.as_ref().is_some_and(|track| track.room() >= need) {
+            let (need, kept) = guard.needs(bytes, loans);
+            if kept && guard.has_entries(need) {
                 return Ok(guard);
             }
             let snapshot = if kept { 0 } else { packed_len(guard.state.snapshot_bound(loans, false)) };
@@ -281,32 +291,6 @@ impl Live {
     /// Appends and applies an entry.
     pub(super) fn put(&self, guard: &mut Locked<'_>, entry: &Entry, now: Now) -> Result<()> {
         guard.put(entry, now, self.synced)
-    }
-
-    /// Returns when what was appended is handed to the kernel, or with `sync` on stable storage.
-    pub(super) fn settle_down(&self, mut guard: Locked<'_>, sync: bool) -> Result<()> {
-        let mine = guard.appended;
-        if !sync && guard.written >= mine {
-            drop(guard);
-            self.log.room.ring();
-            return Ok(());
-        }
-        guard.sync_wanted |= sync;
-        let number = guard.group();
-        let (_, answer) = self.commit.until(guard, number, &*self.clock, None, |shared| {
-            let reached = if sync { shared.synced } else { shared.written };
-            if reached >= mine {
-                return Some(Ok(()));
-            }
-            if let Some(error) = &shared.broken {
-                return Some(Err(error.clone()));
-            }
-            // A switch in between took the wish to sync with it, or made it needless.
-            shared.sync_wanted |= sync;
-            None
-        });
-        self.log.room.ring();
-        answer.unwrap_or(Ok(()))
     }
 
     /// Makes buffered acks durable, and says so in the file; refuses if the group is poisoned.
@@ -379,17 +363,17 @@ impl Live {
         let outcome = self.finish();
         let mut guard = self.commit.lock();
         guard.stopped.get_or_insert_with(|| why.clone());
+        self.commit.wake_all(&mut guard);
         drop(guard);
-        self.commit.wake_all();
         let writer = self.commit.retire(|shared| shared.broken.is_some());
         let mut guard = self.commit.lock();
         guard.break_with(why);
         guard.fresh = None;
         guard.again = None;
         guard.track = None;
+        self.commit.wake_all(&mut guard);
         drop(guard);
         drop(writer);
-        self.commit.wake_all();
         outcome
     }
 
@@ -416,6 +400,27 @@ impl Live {
 }
 
 impl Shared {
+    /// Returns how many bytes of entries there must be room for, so that `bytes` fit beside what is kept; and
+    /// whether what they can lead to fits into a half.
+    fn needs(&self, bytes: u64, loans: u64) -> (u64, bool) {
+        let need = bytes + self.kept(loans);
+        (need, loans == 0 || self.halves_fit(need, loans, 0))
+    }
+
+    fn has_entries(&self, bytes: u64) -> bool {
+        self.track.as_ref().is_some_and(|track| track.room() >= bytes)
+    }
+
+    /// Tells whether [`Live::with_numbers`] would return at once.
+    ///
+    /// # Errors
+    /// When the group was stopped.
+    pub(super) fn has_numbers(&self, bytes: u64, loans: u64) -> Result<bool> {
+        self.check()?;
+        let (need, kept) = self.needs(bytes, loans);
+        Ok(kept && self.has_entries(need) && !self.unsaved_holder && self.state.deliveries(loans).is_some())
+    }
+
     /// Tells whether a half holds the largest snapshot that settling every loan, `loans` new ones
     /// included, can lead to, `extra` bytes of it, and `need` bytes of entries.
     fn halves_fit(&self, need: u64, loans: u64, extra: u64) -> bool {
@@ -447,9 +452,7 @@ impl Shared {
 
 impl Wake for Live {
     fn wake(&self) {
-        // Under the lock, so that nobody is between looking and waiting.
-        let Ok(guard) = self.enter() else { return };
-        self.commit.wake_changed();
-        drop(guard);
+        let Ok(mut guard) = self.enter() else { return };
+        self.commit.wake_changed(&mut guard);
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, SLOT_BYTES};
 use crate::format::snapshot::Policy;
 use crate::log::reader::Cursor;
+use crate::wake::Wake;
 
 /// How many entries are appended between two looks at the room there is.
 const AT_ONCE: usize = 256;
@@ -111,7 +112,7 @@ impl Live {
         let before = guard.state.paused(self.now());
         guard.state.set_paused(until, self.now());
         let kept = self.switch_or(guard, |guard| guard.state.put_back(before));
-        self.commit.wake_changed();
+        self.wake();
         kept
     }
 
@@ -205,7 +206,7 @@ impl Live {
             Err(Error::Full { .. }) => self.settle_down(self.enter()?, true),
             Err(error) => Err(error),
         };
-        self.commit.wake_changed();
+        self.wake();
         self.log.room.ring();
         kept
     }

@@ -1,5 +1,5 @@
 //! How does a group's reading go on? `state` and `decide` are the pure half: no disk, no clock, no
-//! lock. `live`, `receive`, `settle` and `writer` are the doing half.
+//! lock. `live`, `receive`, `waiting`, `settle`, `written`, `helper` and `writer` are the doing half.
 //!
 //! Every change is: decide (`decide`, from the state to an entry), append the entry, apply it
 //! (`state`). Recovery applies the entries that it finds; there is no second way to change what is
@@ -10,6 +10,7 @@ mod ahead;
 mod aside;
 pub(crate) mod decide;
 mod exceptions;
+pub(crate) mod helper;
 pub(crate) mod holder;
 pub(crate) mod kinds;
 mod later;
@@ -36,7 +37,9 @@ pub(crate) mod state;
 mod stored;
 mod told;
 mod turns;
+pub(crate) mod waiting;
 mod writer;
+pub(crate) mod written;
 
 #[cfg(test)]
 mod fencing;

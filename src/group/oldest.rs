@@ -128,7 +128,7 @@ impl Live {
             read?;
         }
         // The next one of an ordering key may have its turn now.
-        self.commit.wake_changed();
+        self.commit.wake_changed(&mut guard);
         self.settle_down(guard, self.synced)?;
         Ok(count - left)
     }
@@ -166,7 +166,7 @@ impl Live {
         }
         let count = self.record_purge(&mut guard, end, messages)?;
         guard.oldest.discarded += count;
-        self.commit.wake_changed();
+        self.commit.wake_changed(&mut guard);
         self.settle_down(guard, self.synced)?;
         Ok(Some(count))
     }

@@ -87,40 +87,59 @@ pub(crate) struct Ask<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-impl Live {
-    /// Lends messages; none when the time was over (or the group idle, if asked for).
-    ///
-    /// # Errors
-    /// When the group was stopped, the disk refuses, or there is no room to record a loan.
-    pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Loan>> {
-        let mut loans = Vec::new();
-        let guard = match self.lend(ask, &mut loans) {
-            Ok(guard) => guard,
-            Err(error) if loans.is_empty() => return Err(error),
-            // What is on loan already is handed out; whoever asks next meets the error.
-            Err(_) => self.commit.lock(),
-        };
-        self.settle_down(guard, false)?;
-        Ok(loans)
-    }
+/// What one receive was lent, and what it is to know of that.
+#[derive(Debug, Default)]
+pub(super) struct Lending {
+    pub(super) loans: Vec<Loan>,
+    keys: Keys,
+    /// What had been appended when those who wait for room in the queue were told last.
+    told: Option<u64>,
+}
 
-    /// Lends messages, not yet recorded where a crash finds it; those lent before an error stay lent.
-    fn lend<'a>(&'a self, ask: &Ask<'_>, loans: &mut Vec<Loan>) -> Result<Locked<'a>> {
-        let mut guard = self.enter()?;
-        let mut keys = Keys::default();
-        let mut told = guard.appended;
+/// Why lending goes no further for now.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// There is enough, or nothing to wait for.
+    Over,
+    /// There is no room, or there are no numbers, for so many loans.
+    Room { loans: u64 },
+    /// It took its time, and nothing was lent yet.
+    Long,
+    /// Nothing is ready; the log ended there. At that time something may be, or the time is over.
+    Nothing { seen: u64, until: Option<Duration> },
+}
+
+impl Live {
+    /// Lends messages that are ready, not yet recorded where a crash finds it; those lent before an error
+    /// stay lent. Waits for nothing but a read of the log, and reads or passes over so much at the most
+    /// before the first loan.
+    pub(super) fn lend<'a>(
+        &'a self,
+        mut guard: Locked<'a>,
+        ask: &Ask<'_>,
+        lending: &mut Lending,
+        mut rounds: u32,
+    ) -> Result<(Locked<'a>, Halt)> {
+        let Lending { loans, keys, told } = lending;
         loop {
             let left = (ask.most - loans.len()).min(MOST);
             if left == 0 || ask.stop.load(Ordering::Acquire) {
-                break;
+                return Ok((guard, Halt::Over));
             }
             if loans.is_empty()
                 && let Some(report) = guard.reports.pop_front()
             {
                 return Err(report);
             }
+            if rounds == 0 && loans.is_empty() {
+                return Ok((guard, Halt::Long));
+            }
+            rounds = rounds.saturating_sub(1);
             let seen = self.log.next();
-            guard = self.with_numbers(guard, 2 * SLOT_BYTES, left as u64)?;
+            if !guard.has_numbers(2 * SLOT_BYTES, left as u64)? {
+                return Ok((guard, Halt::Room { loans: left as u64 }));
+            }
+            let told = told.get_or_insert(guard.appended);
             let now = self.now();
             let ended = guard.state.run_out(MOST_ENDED, now);
             for entry in &ended {
@@ -168,29 +187,28 @@ impl Live {
                 _ => guard.state.next_timer(now),
             };
             if !loans.is_empty() {
-                break;
+                return Ok((guard, Halt::Over));
             }
             if ask.idle_ends && guard.state.stats().on_loan == 0 {
-                return Ok(guard);
+                return Ok((guard, Halt::Over));
             }
             if let Some(failure) = self.log.failure() {
                 return Err(failure.clone());
             }
             if ask.until.is_some_and(|until| self.clock.now() >= until) {
-                return Ok(guard);
+                return Ok((guard, Halt::Over));
             }
-            if guard.appended != told && self.log.room.is_waited_for() {
+            if guard.appended != *told && self.log.room.is_waited_for() {
                 // What was passed over is done: there may be room for a push.
-                told = guard.appended;
+                *told = guard.appended;
                 drop(guard);
                 self.log.room.ring();
                 guard = self.enter()?;
                 continue;
             }
             let until = [ask.until, due].into_iter().flatten().min();
-            guard = self.sleep(guard, seen, until, ask);
+            return Ok((guard, Halt::Nothing { seen, until }));
         }
-        Ok(guard)
     }
 
     /// Puts the message of the highest priority aside that lies ahead, if nothing else goes before it;
@@ -225,31 +243,8 @@ impl Live {
         let read = ahead.read(&self.log, head);
         let mut guard = self.commit.lock();
         guard.ahead = Some(if guard.seeks == seeks { ahead } else { Ahead::default() });
-        self.commit.wake_changed();
+        self.commit.wake_changed(&mut guard);
         read.map(|()| guard)
-    }
-
-    /// Sleeps until something may have changed.
-    fn sleep<'a>(
-        &'a self,
-        mut guard: Locked<'a>,
-        seen: u64,
-        until: Option<Duration>,
-        ask: &Ask<'_>,
-    ) -> Locked<'a> {
-        let watches = ask.idle_ends;
-        guard.sleepers += 1;
-        guard.watchers += u32::from(watches);
-        self.log.sleep();
-        // Whoever stops the group, or this receiver, says so before it wakes us.
-        let stopped = guard.stopped.is_some() || ask.stop.load(Ordering::Acquire);
-        if !stopped && self.log.next() == seen && self.log.failure().is_none() {
-            guard = self.commit.wait_changed(guard, &*self.clock, until);
-        }
-        self.log.awake();
-        guard.sleepers -= 1;
-        guard.watchers -= u32::from(watches);
-        guard
     }
 
     /// Lends messages that were never lent, as many as are in memory in a row; `false`: there are
@@ -386,7 +381,7 @@ impl Live {
             cursor.leave_since(gone);
             guard.fresh = Some(cursor);
         }
-        self.commit.wake_changed();
+        self.commit.wake_changed(&mut guard);
         // That the end is reached is looked up again: it may have moved meanwhile.
         let stash = read?.and_then(keep);
         if guard.seeks == seeks {
@@ -442,17 +437,20 @@ impl Live {
             cursor.leave_since(gone);
             guard.again = Some(cursor);
         }
-        self.commit.wake_changed();
+        self.commit.wake_changed(&mut guard);
         match found? {
             _ if guard.seeks != seeks => {}
             Ok(message) => guard.fetched = Some(message),
             Err(damaged) => {
                 self.log.check_promised(offset, damaged.place.segment)?;
                 // It was there when it was lent: its header has gone bad since.
-                guard = self.with_room(guard, 2 * SLOT_BYTES, 1)?;
+                if !guard.has_numbers(2 * SLOT_BYTES, 1)? {
+                    // Somebody else took the room meanwhile: whoever makes it comes here again.
+                    return Ok(guard);
+                }
                 let now = self.now();
                 if !guard.state.is_ready(offset, now) {
-                    // Making room takes a while: somebody else came here too, and has said so.
+                    // Somebody else came here too, and has said so.
                     return Ok(guard);
                 }
                 let entry = guard.state.damaged(offset, offset + 1, 0, now);

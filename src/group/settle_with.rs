@@ -74,7 +74,7 @@ impl Live {
                 self.put(&mut guard, &entry, now)?;
             }
             if wakes {
-                self.commit.wake_changed();
+                self.commit.wake_changed(&mut guard);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Settlement {
         let Ok(mut guard) = self.live.enter() else { return };
         answer(&mut guard, self.offset);
         if guard.sleepers > 0 || guard.hushed > 0 {
-            self.live.commit.wake_changed();
+            self.live.commit.wake_changed(&mut guard);
         }
     }
 }
@@ -166,7 +166,7 @@ impl Drop for Hush<'_> {
     fn drop(&mut self) {
         if let Ok(mut guard) = self.0.enter() {
             guard.hushed -= 1;
-            self.0.commit.wake_changed();
+            self.0.commit.wake_changed(&mut guard);
         }
     }
 }

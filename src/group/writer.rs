@@ -182,4 +182,8 @@ impl Worker<Shared> for Writer {
     }
 
     fn announce(_work: Work) {}
+
+    fn ends_all(shared: &Shared) -> bool {
+        shared.broken.is_some()
+    }
 }

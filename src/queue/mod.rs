@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt};
+use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt, Ticket};
 use crate::engine::recovery::Recovery;
 use crate::engine::{Claim, Handle, IDLE, NewGroup};
 use crate::error::Result;
@@ -23,7 +23,6 @@ mod pins;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod stats;
-mod ticket;
 
 pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
@@ -35,7 +34,6 @@ pub use pins::{Pin, PinnedSegment};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
 pub use stats::{GroupStats, Stats};
-pub use ticket::Ticket;
 
 /// A durable queue that lives in a folder.
 ///
@@ -130,7 +128,7 @@ impl Queue {
         self.handle
             .engine()
             .push_deferred(&[self.ready(&message)?.record()], self.durability)
-            .map(Ticket::new)
+            .map(Ticket::of_push)
     }
 
     fn ready<'a>(&self, message: &'a Message<'_>) -> Result<Ready<'a>> {
@@ -290,7 +288,8 @@ impl Queue {
     }
 
     /// Does what the background thread does, for those who opened with
-    /// [`threads(false)`](Options::threads): writes deferred pushes, makes the next segment ahead,
+    /// [`threads(false)`](Options::threads): writes deferred pushes and acks, does what tasks that receive
+    /// wait for, makes the next segment ahead,
     /// syncs what was left unsynced for a second, gives back the space of what is done.
     ///
     /// # Errors

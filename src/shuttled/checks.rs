@@ -24,20 +24,20 @@ fn schedules() -> usize {
 }
 
 /// Runs a check in many orders: any thread at any time, and by priorities that change now and then.
-fn in_any_order(check: impl Fn() + Send + Sync + Clone + 'static) {
+pub(super) fn in_any_order(check: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(check.clone(), schedules());
     shuttle::check_pct(check, schedules(), 3);
 }
 
 /// Tells whether some order makes a check fail that has a bug planted. All threads of a check are run
 /// by the one that calls this: the bug is there for each of them.
-fn is_found(bug: Plant, check: impl Fn() + Send + Sync + Clone + 'static) -> bool {
+pub(super) fn is_found(bug: Plant, check: impl Fn() + Send + Sync + Clone + 'static) -> bool {
     let _planted = plant(bug);
     catch_unwind(AssertUnwindSafe(|| in_any_order(check))).is_err()
 }
 
 /// What one thread was told of its own job: never another's, and never yes before the sync.
-fn believe(disk: &Mutex<Disk>, number: u64, told: &Result<Offsets>) {
+pub(super) fn believe(disk: &Mutex<Disk>, number: u64, told: &Result<Offsets>) {
     match told {
         Ok(offsets) => {
             assert_eq!((offsets.end(), offsets.len()), (number + 1, 1), "somebody else's answer");
@@ -49,7 +49,7 @@ fn believe(disk: &Mutex<Disk>, number: u64, told: &Result<Offsets>) {
 }
 
 /// Threads that push, each `count` times; all of them come back.
-fn pushers(
+pub(super) fn pushers(
     line: &Arc<Line>,
     disk: &Arc<Mutex<Disk>>,
     threads: u64,
@@ -76,7 +76,7 @@ fn pushers(
     (0..threads).map(pusher).collect()
 }
 
-fn all_back(threads: Vec<thread::JoinHandle<u64>>) -> u64 {
+pub(super) fn all_back(threads: Vec<thread::JoinHandle<u64>>) -> u64 {
     threads.into_iter().map(|thread| thread.join().unwrap()).sum()
 }
 
@@ -178,7 +178,8 @@ fn issue_4_who_is_woken_to_lead_and_need_not_wakes_the_next() {
 }
 
 /// What an executor leaves with a ticket.
-struct Woken(Bell);
+#[derive(Default)]
+pub(super) struct Woken(pub(super) Bell);
 
 impl std::task::Wake for Woken {
     fn wake(self: Arc<Self>) {

@@ -19,6 +19,7 @@ mod commit;
 mod slot;
 
 mod checks;
+mod wakers;
 mod worker;
 
 use crate::plant;

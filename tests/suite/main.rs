@@ -4,6 +4,8 @@
 mod beginnings;
 /// How a message is acked together with what came of it.
 mod behaviour_ack_with;
+/// Messages that a task waits for, acks that it does not wait for.
+mod behaviour_async;
 /// How a queue ends, and what the next opening finds.
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
@@ -147,6 +149,10 @@ mod script;
 mod sequences;
 /// What a program does, one thing at a time.
 mod step;
+/// What is polled without an executor.
+mod task;
+/// Tasks of real executors, and the threads that they must not block.
+mod tasks;
 /// Several threads at once on a queue that ends, or fails, at any moment.
 mod threads;
 /// Tickets, with a slow disk behind them.

@@ -39,11 +39,12 @@ const BESIDE: [(&str, &str); 11] = [
 ];
 
 /// Each outside crate is named behind its door only.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("chrono", &["cron"]),
     ("croner", &["cron"]),
     ("memmap2", &["storage/disk"]),
     ("fs2", &["storage/disk"]),
+    ("futures_core", &["consumer"]),
     ("rustix", &["storage/disk", "cli"]),
     ("crc32fast", &["format"]),
     ("byteorder", &["format"]),

@@ -1,0 +1,94 @@
+//! How does a caller learn that a deferred push is stored, or a deferred ack lasts?
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::engine::Pushed;
+use crate::error::{Error, Result};
+use crate::group::written::Written;
+use crate::offset::{Offset, Offsets};
+
+/// The promise of an answer: to [`Queue::push_deferred`](crate::Queue::push_deferred) with the message's
+/// [`Offset`], to [`Delivery::ack_deferred`](crate::Delivery::ack_deferred) with `()`.
+///
+/// Wait for it, or `.await` it: no runtime is needed. Dropping it cancels nothing.
+#[must_use = "a ticket tells whether the push is stored, or the ack lasts; wait for it, or await it"]
+#[derive(Debug)]
+pub struct Ticket<T = Offset> {
+    of: Of,
+    /// What a push that is stored, or an ack that lasts, is answered with.
+    tell: fn(Offsets) -> T,
+}
+
+/// What it is a ticket of.
+#[derive(Debug)]
+enum Of {
+    Push(Pushed),
+    Ack(Written),
+}
+
+impl Ticket<Offset> {
+    pub(crate) fn of_push(pushed: Pushed) -> Self {
+        Self { of: Of::Push(pushed), tell: |offsets| Offset::known(offsets.end() - 1) }
+    }
+}
+
+impl Ticket<()> {
+    pub(super) fn of_ack(written: Written) -> Self {
+        Self { of: Of::Ack(written), tell: |_| () }
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Blocks until the message is stored, or the ack lasts.
+    ///
+    /// # Errors
+    /// As [`Queue::push`](crate::Queue::push), or [`Delivery::ack`](crate::Delivery::ack).
+    pub fn wait(self) -> Result<T> {
+        self.wait_until(None)
+    }
+
+    /// Blocks until that is so or the time is over. The ticket stays good.
+    ///
+    /// A slow disk does not hold it: it leaves writing to a thread of the queue's own, which makes it some
+    /// microseconds slower than [`Ticket::wait`]. Without threads
+    /// ([`Options::threads`](crate::Options::threads)) it writes by itself if nobody else does, and the
+    /// deadline holds only as far as the disk answers in time.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when the time is over: the push or the ack goes on. Else as [`Ticket::wait`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<T> {
+        let until = match &self.of {
+            Of::Push(pushed) => pushed.deadline(timeout),
+            Of::Ack(written) => written.deadline(timeout),
+        };
+        self.wait_until(until)
+    }
+
+    fn wait_until(&self, until: Option<Duration>) -> Result<T> {
+        let answer = match &self.of {
+            Of::Push(pushed) => pushed.wait(until),
+            Of::Ack(written) => written.wait(until).map(nothing),
+        };
+        answer.unwrap_or(Err(Error::Timeout)).map(self.tell)
+    }
+}
+
+impl<T> Future for Ticket<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match &mut self.of {
+            Of::Push(pushed) => pushed.poll(context),
+            Of::Ack(written) => written.poll(context).map(nothing),
+        };
+        answer.map_ok(self.tell)
+    }
+}
+
+/// An ack gives no offsets.
+fn nothing(answer: Result<()>) -> Result<Offsets> {
+    answer.map(|()| Offsets::new(0, 0))
+}
