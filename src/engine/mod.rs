@@ -124,8 +124,11 @@ impl Drop for Handle {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Its thread holds on to no queue, and would wait for ever.
-        self.helper.stop();
+        // Its thread holds on to no queue, and would wait for ever. In a fork it is not there, and its locks
+        // may be held for ever.
+        if self.log.is_ours() {
+            self.helper.stop();
+        }
     }
 }
 

@@ -131,6 +131,10 @@ impl Live {
                 Err(_) => (self.commit.lock(), Halt::Over),
             };
             guard = back;
+            if !matches!(halt, Halt::Room { .. }) {
+                // What it was told of room is of no more use.
+                receiving.room = None;
+            }
             if !lending.loans.is_empty() {
                 receiving.lent = Some((lending.loans, guard.appended));
                 continue;

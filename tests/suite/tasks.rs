@@ -58,17 +58,24 @@ fn check(got: Vec<Vec<u64>>) {
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), MESSAGES);
 }
 
-/// Watches over who syncs: none of these threads may.
-fn forbid_syncs(disk: &SimDisk) -> (Arc<Mutex<BTreeSet<String>>>, Arc<Mutex<Vec<ThreadId>>>) {
-    let (guilty, forbidden) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::new(Mutex::new(Vec::new())));
-    let (tell, who) = (guilty.clone(), forbidden.clone());
+/// A thread that may not sync, and where it did.
+#[derive(Default)]
+struct Forbidden {
+    thread: Mutex<Option<ThreadId>>,
+    found: Mutex<BTreeSet<String>>,
+}
+
+/// Watches over who syncs.
+fn forbid_syncs(disk: &SimDisk) -> Arc<Forbidden> {
+    let forbidden = Arc::new(Forbidden::default());
+    let watch = forbidden.clone();
     disk.before_syncs(Some(Arc::new(move || {
-        let this = thread::current();
-        if who.lock().unwrap().contains(&this.id()) {
-            tell.lock().unwrap().insert(format!("{}", std::backtrace::Backtrace::force_capture()));
+        if *watch.thread.lock().unwrap() == Some(thread::current().id()) {
+            let place = std::backtrace::Backtrace::force_capture().to_string();
+            watch.found.lock().unwrap().insert(place);
         }
     })));
-    (guilty, forbidden)
+    forbidden
 }
 
 fn on_tokio(runtime: &tokio::runtime::Runtime, durability: Durability) {
@@ -159,9 +166,9 @@ fn the_thread_of_a_task_never_syncs() {
     for durability in [Durability::Synced, Durability::Buffered] {
         let disk = SimDisk::new(1);
         let (queue, worker) = opened(&disk, true, durability);
-        let (guilty, forbidden) = forbid_syncs(&disk);
+        let forbidden = forbid_syncs(&disk);
         runtime.block_on(async {
-            forbidden.lock().unwrap().push(thread::current().id());
+            *forbidden.thread.lock().unwrap() = Some(thread::current().id());
             let pusher = tokio::spawn(push(queue.clone(), MESSAGES));
             for _ in 0..MESSAGES {
                 let job = worker.recv_async().await.unwrap();
@@ -169,9 +176,9 @@ fn the_thread_of_a_task_never_syncs() {
             }
             pusher.await.unwrap();
         });
-        forbidden.lock().unwrap().clear();
+        *forbidden.thread.lock().unwrap() = None;
         queue.close().unwrap();
-        assert!(guilty.lock().unwrap().is_empty(), "{:?}", guilty.lock().unwrap());
+        assert_eq!(*forbidden.found.lock().unwrap(), BTreeSet::new());
     }
 }
 
@@ -307,6 +314,21 @@ fn a_poisoned_group_wakes_and_answers_who_waits_for_a_message() {
         assert!(matches!(task.poll(&mut next), Poll::Ready(Err(Error::Poisoned { .. }))));
         assert!(matches!(sleeper.join().unwrap(), Err(Error::Poisoned { .. })));
     });
+}
+
+/// The log is poisoned: what is durable was handed out, and nothing comes any more.
+#[test]
+fn a_poisoned_log_wakes_and_answers_who_waits_for_a_message() {
+    let disk = SimDisk::new(1);
+    let (queue, worker) = opened(&disk, false, Durability::Buffered);
+    let (task, mut next) = (Task::new(), worker.recv_async());
+    task.settle_in(&queue, &mut next);
+    disk.break_syncs(true);
+
+    assert!(queue.push("a").is_err());
+
+    assert!(task.was_woken());
+    assert!(matches!(task.poll(&mut next), Poll::Ready(Err(Error::Poisoned { .. }))));
 }
 
 /// An ack that nobody waits for, of a queue with threads: it is synced though nothing else happens.
