@@ -141,6 +141,29 @@
 //! # }
 //! ```
 //!
+//! # Async
+//!
+//! [`push_deferred`](Queue::push_deferred), [`recv_async`](Consumer::recv_async) and
+//! [`ack_deferred`](Delivery::ack_deferred) give futures: no runtime is inside, and any will do. No poll waits for
+//! a sync. A future can be dropped at any time, in a `select!` too: it takes no message along and counts no
+//! attempt. [`Consumer::stream`] is [`Consumer::iter`] for tasks (feature `stream`).
+//!
+//! ```
+//! # fn main() -> backlog::Result<()> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let queue = backlog::Queue::open(folder.path().join("jobs"))?;
+//! # runtime.block_on(async {
+//! queue.push_deferred("resize cat.jpg")?.await?; // on stable storage
+//!
+//! let job = queue.consumer()?.recv_async().await?;
+//! assert_eq!(job.payload(), b"resize cat.jpg");
+//! job.ack_deferred()?.await?; // as `ack`, and thousands of them share a sync
+//! # queue.close()
+//! # })
+//! # }
+//! ```
+//!
 //! # Looking
 //!
 //! [`inspect`] and [`verify`] look at a queue that may be open elsewhere: without its lock, without a
@@ -187,6 +210,7 @@
 //!
 //! - `json`, on by default: `Message::json`, and its counterpart in [`Content::decode`].
 //! - `schedules`, on by default: `Queue::every`.
+//! - `stream`, on by default: `Consumer::stream`, a `futures_core::Stream`.
 //! - `cli`: the binary `backlog`.
 //! - `testing`: `testing::ManualClock` and `testing::SimDisk`, a disk that can be crashed, for the
 //!   tests of programs that embed the queue.

@@ -152,9 +152,10 @@ impl Options {
     }
 
     /// Sets whether the queue may use threads of its own (default: yes): one for the background work
-    /// of all queues of the process, and one for deferred pushes. Without them, call
-    /// [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is polled, rather than
-    /// waited for, makes progress there only, and one that is waited for with a deadline may overrun it.
+    /// of all queues of the process, one for deferred pushes, and one for tasks that receive and for
+    /// deferred acks. Without them, call [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is
+    /// polled, rather than waited for, makes progress there only, and so does a task that receives where room
+    /// for loans must be made, or a time comes. A ticket that is waited for with a deadline may overrun it.
     #[must_use]
     pub fn threads(mut self, threads: bool) -> Self {
         self.settings.threads = threads;
