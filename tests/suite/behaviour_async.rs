@@ -1,6 +1,5 @@
 //! What becomes of a message that a task waits for, and of an ack that it does not wait for?
 
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -286,30 +285,42 @@ on_both_disks! {
         assert_eq!(job.attempt(), 1);
         job.ack().unwrap();
     }
+}
 
-    fn a_stream_gives_messages_as_they_come_and_ends_with_the_queue(world: &World) {
-        use futures_core::Stream as _;
-        let queue = world.open();
-        let mut stream = queue.consumer().unwrap().stream();
-        let task = Task::new();
-        let poll = |stream: &mut backlog::Messages| Pin::new(stream).poll_next(&mut task.context());
-        queue.push_batch(["a", "b"]).unwrap();
-        let mut got = Vec::new();
-        for _ in 0..10 {
-            if let Poll::Ready(Some(job)) = poll(&mut stream) {
-                let job = job.unwrap();
-                got.push(job.payload().to_vec());
-                job.ack().unwrap();
+#[cfg(feature = "stream")]
+mod streams {
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use futures_core::Stream as _;
+
+    use crate::harness::on_both_disks;
+    use crate::task::Task;
+
+    on_both_disks! {
+        fn a_stream_gives_messages_as_they_come_and_ends_with_the_queue(world: &World) {
+            let queue = world.open();
+            let mut stream = queue.consumer().unwrap().stream();
+            let task = Task::new();
+            let poll = |stream: &mut backlog::Messages| Pin::new(stream).poll_next(&mut task.context());
+            queue.push_batch(["a", "b"]).unwrap();
+            let mut got = Vec::new();
+            for _ in 0..10 {
+                if let Poll::Ready(Some(job)) = poll(&mut stream) {
+                    let job = job.unwrap();
+                    got.push(job.payload().to_vec());
+                    job.ack().unwrap();
+                }
+                queue.run_duties().unwrap();
             }
-            queue.run_duties().unwrap();
+            assert_eq!(got, [b"a", b"b"]);
+            task.was_woken();
+
+            queue.close().unwrap();
+
+            assert!(task.was_woken());
+            assert!(matches!(poll(&mut stream), Poll::Ready(None)));
+            assert!(matches!(poll(&mut stream), Poll::Ready(None)));
         }
-        assert_eq!(got, [b"a", b"b"]);
-        task.was_woken();
-
-        queue.close().unwrap();
-
-        assert!(task.was_woken());
-        assert!(matches!(poll(&mut stream), Poll::Ready(None)));
-        assert!(matches!(poll(&mut stream), Poll::Ready(None)));
     }
 }

@@ -359,6 +359,7 @@ fn futures_can_go_into_tasks_of_their_own() {
     let next = worker.recv_async();
     is_send_and_static(&next);
     is_send_and_static(&worker.recv_batch_async(3));
+    #[cfg(feature = "stream")]
     is_send_and_static(&worker.stream());
     is_send_and_static(&queue.push_deferred("a").unwrap());
     fn output<F: Future<Output = backlog::Result<backlog::Delivery>>>(_: &F) {}
