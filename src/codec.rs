@@ -6,9 +6,10 @@
 //! with bytes whose checksum was good.
 
 use bincode::Options as _;
-pub(crate) use serde::{Serialize, de::DeserializeOwned};
+pub(crate) use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
+use crate::offset::Offset;
 
 /// The most bytes that one structure may take: a length in hostile bytes cannot ask for more.
 const LIMIT: u64 = 1 << 30;
@@ -67,5 +68,56 @@ pub(crate) fn from_payload<T: DeserializeOwned>(encoding: Encoding, payload: &[u
         #[cfg(not(feature = "json"))]
         Encoding::Json => Err("this program was built without the feature \"json\"".into()),
         Encoding::Bincode => decode(payload),
+    }
+}
+
+impl Serialize for Offset {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for Offset {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(from)?;
+        Self::new(number).ok_or_else(|| serde::de::Error::custom("an offset of 2^48 or more"))
+    }
+}
+
+/// Bytes as one piece: serde takes a list of them number by number.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+        }
+        from.deserialize_byte_buf(Visitor)
     }
 }

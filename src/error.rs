@@ -1,5 +1,6 @@
 //! What can go wrong, and what is the reader to do then?
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub enum Error {
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
         /// What was tried: "read", "make the folder".
-        doing: &'static str,
+        doing: Cow<'static, str>,
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
@@ -48,7 +49,7 @@ pub enum Error {
     )]
     AtLimit {
         /// Of what there is too much: "messages" or "bytes".
-        what: &'static str,
+        what: Cow<'static, str>,
         /// How much there may be.
         limit: u64,
         /// The queue's folder.
@@ -68,7 +69,7 @@ pub enum Error {
     )]
     TooLarge {
         /// "a message" or "a batch".
-        what: &'static str,
+        what: Cow<'static, str>,
         /// Its length, or more than the limit where it is not known exactly.
         length: u64,
         /// The limit.
@@ -126,7 +127,7 @@ pub enum Error {
         /// The queue's folder.
         path: PathBuf,
         /// Which one: "NFS".
-        kind: &'static str,
+        kind: Cow<'static, str>,
     },
 
     /// There is no queue, and it was not to be created; or something else is there.
@@ -199,6 +200,16 @@ pub enum Error {
         offset: Offset,
     },
 
+    /// A guest's holder is not known to the owner any more, or has had all the loans that it can have. Nothing
+    /// was lent.
+    #[error(
+        "the holder {holder:08x} can have no loans here: it is over, or had 2^32 of them; connect anew under a new one"
+    )]
+    HolderOver {
+        /// The holder.
+        holder: u32,
+    },
+
     /// A message of a batch has a key that is taken. Nothing of the batch was stored.
     #[error("message {index} of the batch has a key that {} has; nothing was pushed", taker_of(*offset))]
     Duplicate {
@@ -228,8 +239,12 @@ pub enum Error {
     },
 
     /// The time given was over before the answer was there. What was asked for goes on.
-    #[error("no answer in the time given")]
-    Timeout,
+    #[error("no answer in the time given{}", owner_of(*owner))]
+    Timeout {
+        /// The process that has the queue open and did not answer, where it is another one: stopped, or very
+        /// busy.
+        owner: Option<u32>,
+    },
 
     /// An option or argument that cannot be meant.
     #[error("{what}")]
@@ -244,7 +259,11 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         let source = Arc::new(source);
-        if is_lack_of_room(&source) { Self::Full { path, source } } else { Self::Io { doing, path, source } }
+        if is_lack_of_room(&source) {
+            Self::Full { path, source }
+        } else {
+            Self::Io { doing: doing.into(), path, source }
+        }
     }
 
     /// Says that a loan is over.
@@ -282,6 +301,13 @@ impl Error {
 pub(crate) fn is_lack_of_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+fn owner_of(process: Option<u32>) -> String {
+    let said = |process: u32| {
+        format!(": process {process}, which has the queue open, does not answer; look whether it is stopped")
+    };
+    process.map_or_else(String::new, said)
 }
 
 fn note_of(note: &str) -> String {

@@ -31,18 +31,6 @@ impl<'a> HeaderValue<'a> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// Copies what is borrowed.
-    #[cfg(feature = "schedules")]
-    pub(crate) fn into_owned(self) -> HeaderValue<'static> {
-        match self {
-            Self::Bytes(bytes) => HeaderValue::Bytes(Cow::Owned(bytes.into_owned())),
-            Self::Text(text) => HeaderValue::Text(Cow::Owned(text.into_owned())),
-            Self::Int(number) => HeaderValue::Int(number),
-            Self::Float(number) => HeaderValue::Float(number),
-            Self::Bool(yes) => HeaderValue::Bool(yes),
-        }
-    }
-
     /// Returns the type and the bytes that go into a record.
     pub(crate) fn parts(&self) -> (u8, Cow<'_, [u8]>) {
         match self {

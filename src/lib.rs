@@ -203,7 +203,7 @@
 //! # It is not
 //!
 //! a broker or a server; a stream platform with partitions and replicas; exactly-once across other
-//! systems; for network file systems. Not there in this version: several processes at a time, and giving
+//! systems; for network file systems. Not there in this version: several processes at a time, but in development ([`Options::exclusive`]), and giving
 //! back the space of single messages that are done.
 //!
 //! # Features
@@ -240,6 +240,7 @@ mod options;
 mod plant;
 mod pool;
 mod queue;
+mod share;
 #[cfg(test)]
 mod shuttled;
 mod storage;

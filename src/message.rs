@@ -12,6 +12,11 @@ use crate::format::record::{self, MAX_HEADER_NAME, MAX_KIND, Tag};
 use crate::format::snapshot::{HIGHEST, NORMAL};
 use crate::header::HeaderValue;
 
+#[cfg(feature = "schedules")]
+mod plan;
+#[cfg(feature = "schedules")]
+pub(crate) use plan::Plan;
+
 /// A message to be pushed: bytes, borrowed where possible, and what is to be known about them.
 ///
 /// Anything that is bytes or text turns into one: `&str`, `String`, `&[u8]`, `&[u8; N]`, `Vec<u8>`.
@@ -83,7 +88,7 @@ impl Ready<'_> {
             return Ok(());
         }
         let (length, limit) = (value.len() as u64, u64::from(record::MAX_VALUE));
-        Err(Error::TooLarge { what: "an attribute", length, limit })
+        Err(Error::TooLarge { what: "an attribute".into(), length, limit })
     }
 }
 
@@ -274,23 +279,6 @@ impl<'a> Message<'a> {
     pub fn unique_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.attributes().key = Some((key.as_ref().to_vec(), true));
         self
-    }
-
-    /// Copies what is borrowed.
-    #[cfg(feature = "schedules")]
-    pub(super) fn into_owned(self) -> Message<'static> {
-        fn owned<T: ?Sized + ToOwned>(borrowed: Cow<'_, T>) -> Cow<'static, T> {
-            Cow::Owned(borrowed.into_owned())
-        }
-        let attributes = self.attributes.map(|attributes| {
-            let Attributes { kind, encoding, headers, due, expiry, priority, ordering_key, key } =
-                *attributes;
-            let header = |(name, value): (_, HeaderValue<'_>)| (owned(name), value.into_owned());
-            let headers = headers.into_iter().map(header).collect();
-            let kind = kind.map(owned);
-            Box::new(Attributes { kind, encoding, headers, due, expiry, priority, ordering_key, key })
-        });
-        Message { payload: owned(self.payload), attributes }
     }
 
     fn attributes(&mut self) -> &mut Attributes<'a> {

@@ -80,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) mappings: bool,
     /// Whether the folder may be on a network file system.
     pub(crate) network: bool,
+    /// Whether no other process is served.
+    pub(crate) exclusive: bool,
 }
 
 /// The least that the bytes of the log can be limited to.
@@ -99,6 +101,8 @@ impl Default for Settings {
             threads: true,
             mappings: true,
             network: false,
+            // Until succession is proven: see `docs/PROTOCOL.md`.
+            exclusive: true,
         }
     }
 }

@@ -174,7 +174,7 @@ impl PoolBuilder {
         O: Into<Outcome>,
         E: Display,
     {
-        self.consumer.engine().log.check_process()?;
+        self.consumer.member().check_process()?;
         let state = State { loans: vec![None; self.threads], ..State::default() };
         let shared = Arc::new(Shared {
             consumer: self.consumer,
@@ -197,19 +197,18 @@ impl PoolBuilder {
                 let running = running;
                 running.0.work(index, &*handler);
             });
-            let thread = spawned.map_err(|error| {
-                Error::io("start a thread for", shared.consumer.engine().storage.root(), error)
-            })?;
+            let thread = spawned
+                .map_err(|error| Error::io("start a thread for", shared.consumer.member().root(), error))?;
             pool.threads.push(thread);
         }
         if shared.warn.is_some() {
             let weak: Weak<dyn Wake> = Arc::downgrade(&shared) as _;
-            shared.consumer.engine().clock.on_advance(weak);
+            shared.consumer.member().clock().on_advance(weak);
             let watched = shared.clone();
             let thread = thread::Builder::new().name("backlog-pool-watch".into());
-            let thread = thread.spawn(move || watched.watch()).map_err(|error| {
-                Error::io("start a thread for", shared.consumer.engine().storage.root(), error)
-            })?;
+            let thread = thread
+                .spawn(move || watched.watch())
+                .map_err(|error| Error::io("start a thread for", shared.consumer.member().root(), error))?;
             pool.threads.push(thread);
         }
         Ok(pool)
@@ -299,7 +298,7 @@ impl Pool {
         drop(state);
         for loan in late {
             // The handler may have settled it just now; then there is nothing to give back.
-            let _ = self.shared.consumer.live().end(loan, End::Release, true);
+            let _ = self.shared.consumer.member().end(loan, End::Release, true);
         }
         for thread in self.threads.drain(..) {
             if thread.is_finished() {
@@ -348,7 +347,7 @@ impl Shared {
 
     /// Refuses in a fork, where the threads are not, and a lock may be held for ever.
     fn check_process(&self) -> Result<()> {
-        self.consumer.engine().log.check_process()
+        self.consumer.member().check_process()
     }
 
     fn ask_to_stop(&self) {
@@ -358,7 +357,7 @@ impl Shared {
         self.stop.store(true, Ordering::Release);
         drop(self.lock());
         self.ended.notify_all();
-        self.consumer.live().wake();
+        self.consumer.member().wake();
     }
 
     fn work<O: Into<Outcome>, E: Display>(
@@ -367,6 +366,7 @@ impl Shared {
         handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
     ) {
         let ask = Ask {
+            holder: None,
             most: 1,
             lease: None,
             until: None,
@@ -401,7 +401,7 @@ impl Shared {
     /// Tells of handlers that run for long, until all threads have ended.
     fn watch(&self) {
         let Some(warn) = &self.warn else { return };
-        let clock = &self.consumer.engine().clock;
+        let clock = self.consumer.member().clock();
         let mut state = self.lock();
         while state.running > 0 {
             let now = clock.now();
@@ -439,7 +439,7 @@ impl Shared {
         delivery: Delivery,
         handler: &dyn Fn(&Delivery) -> std::result::Result<O, E>,
     ) {
-        let since = self.consumer.engine().clock.now();
+        let since = self.consumer.member().clock().now();
         self.lock().loans[index] = Some(Working { loan: delivery.loan(), since, told: false });
         if self.warn.is_some() {
             self.ended.notify_all();

@@ -143,7 +143,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         }),
         Command::Set(set) => set.target.with(|queue| {
             let group = queue.group(&set.name)?;
-            group.set(set.policy.apply(group.options()))?;
+            group.set(set.policy.apply(group.options()?))?;
             Ok(CLEAN)
         }),
         Command::Ls(ls) => list(ls),

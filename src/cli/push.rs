@@ -115,7 +115,7 @@ fn name(file: &Path) -> String {
 
 fn too_large(what: &str, length: usize) -> Failure {
     let (length, limit) = (length as u64, LONGEST as u64);
-    Failure::from(backlog::Error::TooLarge { what: "a message", length, limit }).about(&what)
+    Failure::from(backlog::Error::TooLarge { what: "a message".into(), length, limit }).about(&what)
 }
 
 /// Pushes, and tells what is durable.

@@ -13,10 +13,10 @@ use super::receipt::Receipt;
 use super::ticket::Ticket;
 use crate::error::{Error, Result};
 use crate::format::entry::HELD;
-use crate::group::live::Live;
 use crate::group::settle::{End, Settle};
 use crate::message::{self, Message};
 use crate::offset::Offsets;
+use crate::share::member::Member;
 
 /// A message on loan. Settle it with [`ack`](Delivery::ack),
 /// [`ack_with`](Delivery::ack_with), [`nack`](Delivery::nack), [`reject`](Delivery::reject) or [`release`](Delivery::release).
@@ -62,7 +62,7 @@ impl Delivery {
     /// Returns the name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
-        &self.source.group.name
+        self.source.group.name()
     }
 
     /// Marks the message as done.
@@ -87,7 +87,7 @@ impl Delivery {
     /// As [`Delivery::ack`].
     pub fn ack_deferred(mut self) -> Result<Ticket<()>> {
         self.settled = true;
-        self.source.group.ack_begin(self.loan).map(Ticket::of_ack)
+        self.source.group.ack_deferred(self.loan).map(Ticket::of_ack)
     }
 
     /// Marks the message as done and pushes what came of it, whole or not at all: after any crash either
@@ -137,12 +137,11 @@ impl Delivery {
         if outputs.is_empty() {
             return self.ack().map(|()| Offsets::new(0, 0));
         }
-        let Source { engine, group, durability } = &*self.source;
-        let loan = [(group.clone(), self.loan)];
+        let Source { group, durability } = &*self.source;
         let acked = message::with_records(
             outputs,
-            || engine.clock.wall(),
-            |records| engine.ack_with(&loan, records, *durability),
+            || group.clock().wall(),
+            |records| group.ack_with(self.loan, records, *durability),
         );
         if let Err(error) = &acked {
             let reason = error.to_string();
@@ -233,8 +232,8 @@ impl Delivery {
     pub fn receipt(&self) -> Receipt {
         Receipt {
             queue: self.queue(),
-            group: self.source.group.name.clone(),
-            incarnation: self.source.group.incarnation,
+            group: self.source.group.name().to_owned(),
+            incarnation: self.source.group.incarnation(),
             offset: self.loan.offset,
             delivery: self.loan.delivery,
         }
@@ -258,7 +257,7 @@ impl Delivery {
         self.loan
     }
 
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    fn member(&self) -> &Member {
         &self.source.group
     }
 
@@ -291,7 +290,7 @@ impl Drop for Delivery {
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
-            .field("group", &self.source.group.name)
+            .field("group", &self.source.group.name())
             .field("offset", &self.loan.offset)
             .field("attempt", &self.attempt)
             .field("bytes", &self.payload().len())
@@ -332,9 +331,9 @@ impl From<Payload> for Vec<u8> {
 pub(crate) fn ack_all(deliveries: Vec<Delivery>) -> Result<Vec<Result<()>>> {
     let mut answers: Vec<Option<Result<()>>> = vec![None; deliveries.len()];
     let mut left: Vec<(usize, Delivery)> = deliveries.into_iter().enumerate().collect();
-    while let Some(group) = left.first().map(|(_, delivery)| delivery.live().clone()) {
+    while let Some(group) = left.first().map(|(_, delivery)| delivery.member().clone()) {
         let (mine, others): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|(_, delivery)| Arc::ptr_eq(delivery.live(), &group));
+            left.into_iter().partition(|(_, delivery)| delivery.member().is(&group));
         left = others;
         let loans: Vec<Settle> = mine.iter().map(|(_, delivery)| delivery.loan()).collect();
         let settled = group.ack_all(&loans);

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::engine::{Engine, Handle};
 use crate::error::{Error, Result};
-use crate::group::live::Live;
 use crate::group::receive::{Ask, Loan};
-use crate::group::settle::{End, Settle};
 use crate::options::Durability;
+use crate::share::member::Member;
+use crate::share::place::Handle;
 
 mod content;
 mod delivery;
@@ -36,7 +35,7 @@ pub use ticket::Ticket;
 #[derive(Clone, Debug)]
 pub struct Consumer {
     /// Keeps the queue open.
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
     source: Arc<Source>,
     /// Milliseconds, if not as the group's policy says.
     lease: Option<u32>,
@@ -46,22 +45,20 @@ pub struct Consumer {
 /// that lives on is not to.
 #[derive(Debug)]
 struct Source {
-    engine: Arc<Engine>,
-    group: Arc<Live>,
+    group: Member,
     /// How safe outputs are, and the acks with them.
     durability: Durability,
 }
 
 impl Consumer {
-    pub(crate) fn new(handle: Arc<Handle>, group: Arc<Live>, durability: Durability) -> Self {
-        let engine = handle.engine().clone();
-        Self { handle, source: Arc::new(Source { engine, group, durability }), lease: None }
+    pub(crate) fn new(handle: Arc<Handle>, group: Member, durability: Durability) -> Self {
+        Self { _handle: handle, source: Arc::new(Source { group, durability }), lease: None }
     }
 
     /// Returns the name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
-        &self.source.group.name
+        self.source.group.name()
     }
 
     /// Returns a consumer whose loans end after so long, whether or not the process lives: then the
@@ -104,7 +101,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Delivery>> {
-        Ok(self.receive(&Ask::one(self.engine().deadline(timeout)))?.pop())
+        Ok(self.receive(&Ask::one(self.member().deadline(timeout)))?.pop())
     }
 
     /// Lends up to `max` messages, recorded together: all that are deliverable now, or, if there are
@@ -113,7 +110,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::recv`].
     pub fn recv_batch(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
-        self.receive(&Ask { most: max, ..Ask::one(self.engine().deadline(wait)) })
+        self.receive(&Ask { most: max, ..Ask::one(self.member().deadline(wait)) })
     }
 
     /// Iterates over messages as they come; ends when the queue is closed.
@@ -124,74 +121,33 @@ impl Consumer {
         Iter { consumer: self }
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        self.handle.engine()
-    }
-
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    pub(crate) fn member(&self) -> &Member {
         &self.source.group
     }
 
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Delivery>> {
-        let ask = &Ask { lease: self.lease, ..*ask };
-        loop {
-            let loans = self.source.group.receive(ask)?;
-            if let Some(answer) = self.hand_out(loans, true) {
-                return answer;
-            }
-        }
+        let loans = self.member().receive(&Ask { lease: self.lease, ..*ask })?;
+        self.deliveries(loans)
     }
 
-    /// Hands out those of the loans whose records are good; `None` if there were some, and none is.
-    fn hand_out(&self, loans: Vec<Loan>, may_wait: bool) -> Option<Result<Vec<Delivery>>> {
-        let none = loans.is_empty();
-        let mut deliveries = Vec::with_capacity(loans.len());
-        let mut failed = Ok(());
-        for loan in loans {
-            // Outside every lock: this is where the payload's checksum is computed.
-            match self.check(loan, may_wait) {
-                Ok(delivery) => deliveries.extend(delivery),
-                Err(error) => failed = failed.and(Err(error)),
-            }
-        }
-        if none || !deliveries.is_empty() {
-            // What is good is handed out; whoever asks next meets the error.
-            return Some(Ok(deliveries));
-        }
-        failed.err().map(Err)
-    }
-
-    /// Hands a loan out if its record passes its checksum; else it is among the dead letters, and
-    /// the next receive says so.
-    fn check(&self, loan: Loan, may_wait: bool) -> Result<Option<Delivery>> {
-        let Loan { mut message, delivery, attempt, lease } = loan;
-        let settle = Settle { offset: message.offset, delivery, place: message.place.pair() };
-        let good = message.check(&self.engine().log).inspect_err(|_| {
-            // Nobody holds it, and it may be good: the next try reads it anew. Should even this fail,
-            // the group is stopped, and the next opening returns the loan.
-            let _ = self.source.group.end(settle, End::Release, false);
-        })?;
-        let content = if good { Content::new(self.engine().queue, message) } else { Err(message) };
-        match content {
-            Ok(content) => Ok(Some(Delivery::new(self.source.clone(), content, settle, attempt, lease))),
-            Err(message) => {
-                let (group, report) = (&self.source.group, message.damaged(&self.engine().log));
-                if may_wait {
-                    group.bury(settle, report)?;
-                } else {
-                    // Should it not last, whoever gets the message next comes to the same.
-                    drop(group.bury_begin(settle, report)?);
-                }
-                Ok(None)
-            }
-        }
+    /// Hands out loans whose records passed their checksum.
+    fn deliveries(&self, loans: Vec<Loan>) -> Result<Vec<Delivery>> {
+        let deliver = |loan: Loan| {
+            let settle = loan.settle();
+            let Loan { message, attempt, lease, .. } = loan;
+            let content = Content::new(self.member().queue(), message).map_err(|message| Error::Invalid {
+                what: format!("message {} is made as this version does not know", message.offset),
+            })?;
+            Ok(Delivery::new(self.source.clone(), content, settle, attempt, lease))
+        };
+        loans.into_iter().map(deliver).collect()
     }
 }
 
 impl Ask<'_> {
     fn one(until: Option<Duration>) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { most: 1, lease: None, until, drain: false, idle_ends: false, stop: &NEVER }
+        Self { holder: None, most: 1, lease: None, until, drain: false, idle_ends: false, stop: &NEVER }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Consumer, Delivery};
 use crate::error::Error;
 use crate::error::Result;
 use crate::group::receive::Ask;
-use crate::group::waiting::Receiving;
+use crate::share::receiving::Receiving;
 
 /// A message to come, as [`Consumer::recv_async`] says. It owns its consumer, so it can go into a task of
 /// its own. Ready with a message it may be polled on, for the next one.
@@ -100,12 +100,8 @@ impl Consumer {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Delivery>>> {
         let ask = &Ask { lease: self.lease, ..*ask };
-        loop {
-            let loans = ready!(self.live().poll_receive(ask, receiving, cx))?;
-            if let Some(answer) = self.hand_out(loans, false) {
-                return Poll::Ready(answer);
-            }
-        }
+        let loans = ready!(self.member().poll_receive(ask, receiving, cx))?;
+        Poll::Ready(self.deliveries(loans))
     }
 }
 

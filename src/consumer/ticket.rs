@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::engine::Pushed;
-use crate::error::{Error, Result};
-use crate::group::written::Written;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::offset::{Offset, Offsets};
+use crate::share::calls::{Acking, Handed};
 
 /// The promise of an answer: to [`Queue::push_deferred`](crate::Queue::push_deferred) with the message's
 /// [`Offset`], to [`Delivery::ack_deferred`](crate::Delivery::ack_deferred) with `()`.
@@ -25,18 +26,18 @@ pub struct Ticket<T = Offset> {
 /// What it is a ticket of.
 #[derive(Debug)]
 enum Of {
-    Push(Pushed),
-    Ack(Written),
+    Push(Handed),
+    Ack(Acking),
 }
 
 impl Ticket<Offset> {
-    pub(crate) fn of_push(pushed: Pushed) -> Self {
+    pub(crate) fn of_push(pushed: Handed) -> Self {
         Self { of: Of::Push(pushed), tell: |offsets| Offset::known(offsets.end() - 1) }
     }
 }
 
 impl Ticket<()> {
-    pub(super) fn of_ack(written: Written) -> Self {
+    pub(super) fn of_ack(written: Acking) -> Self {
         Self { of: Of::Ack(written), tell: |_| () }
     }
 }
@@ -72,7 +73,11 @@ impl<T> Ticket<T> {
             Of::Push(pushed) => pushed.wait(until),
             Of::Ack(written) => written.wait(until).map(nothing),
         };
-        answer.unwrap_or(Err(Error::Timeout)).map(self.tell)
+        let late = || match &self.of {
+            Of::Push(pushed) => pushed.late(),
+            Of::Ack(written) => written.late(),
+        };
+        answer.unwrap_or_else(|| Err(late())).map(self.tell)
     }
 }
 

@@ -126,7 +126,7 @@ impl Engine {
     pub(super) fn answer_of(&self, handed: &Handed) -> Result<Offsets> {
         let guard = self.commit.lock();
         let (_, answer) = self.commit.until(guard, handed.group, &*self.clock, None, |_| handed.answer());
-        answer.unwrap_or(Err(Error::Timeout))
+        answer.unwrap_or(Err(Error::Timeout { owner: None }))
     }
 
     /// Waits for its turn behind the message that has the key: then that one is answered, and durable if
@@ -152,7 +152,7 @@ impl Engine {
     fn outcome(&self, first: &First, group: u64) -> Result<Offsets> {
         let guard = self.commit.lock();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| first.answer());
-        answer.unwrap_or(Err(Error::Timeout))
+        answer.unwrap_or(Err(Error::Timeout { owner: None }))
     }
 
     /// Tells of each message whether it is not done in some group. With no group nothing is done, and of

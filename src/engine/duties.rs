@@ -21,7 +21,7 @@ use crate::storage::Process;
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// While messages become done, space is given back so often.
 const DRAINING: Duration = Duration::from_millis(100);
 /// A deferred push that nobody waits for is written after so long.
@@ -87,11 +87,23 @@ impl Engine {
         let told = self.tell_settles();
         let pause = self.rewrite();
         let shrunk = self.shrink_idle();
+        let ended = self.look_after_holders();
         let more = filled?;
         synced.and(told)?;
-        freed.and(shrunk)?;
+        freed.and(shrunk).and(ended)?;
         let pause = pause?;
         Ok(Some(if more { Duration::ZERO } else { pause.unwrap_or(IDLE) }))
+    }
+
+    /// Does all that is due, also what other threads do for those who wait without one.
+    ///
+    /// # Errors
+    /// As [`Engine::run_duties`].
+    pub(crate) fn run_all_duties(&self) -> Result<()> {
+        self.log.check_process()?;
+        self.lead_for_deferred();
+        while self.run_duties()?.is_some_and(|wait| wait < IDLE) {}
+        Ok(())
     }
 
     /// Does one step of making the next segment, if it lags behind; tells whether it still does.

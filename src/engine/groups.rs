@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Engine, lock, open};
+use crate::codec::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, SegmentRow};
 use crate::format::names;
@@ -15,7 +16,7 @@ use crate::offsets;
 use crate::plant::{Plant, planted};
 
 /// Where a new group starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum From {
     /// At the earliest message that some other group has not done, or the log's beginning.
     #[default]
@@ -28,7 +29,7 @@ pub(crate) enum From {
 }
 
 /// What a new group is like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewGroup {
     pub(crate) policy: Policy,
     /// None: all.
@@ -113,6 +114,7 @@ impl Engine {
         )?;
         self.manifest.update(|slot| slot.groups.push(row.clone()))?;
         self.groups().open.insert(row.name, live.clone());
+        self.begin_guests_in(&live);
         self.look_at_room();
         Ok(live)
     }

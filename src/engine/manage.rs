@@ -20,6 +20,17 @@ pub(crate) struct Claim<'a> {
     pub(crate) delivery: u64,
 }
 
+impl Claim<'_> {
+    /// Refuses the receipt of another queue.
+    pub(crate) fn check(&self, ours: u128) -> Result<()> {
+        if self.queue == ours {
+            return Ok(());
+        }
+        let what = format!("the receipt is of another queue: {:032x}, and this is {ours:032x}", self.queue);
+        Err(Error::Invalid { what })
+    }
+}
+
 impl Engine {
     /// Lets a group go on reading elsewhere; returns the offset.
     ///
@@ -135,13 +146,7 @@ impl Engine {
 
     fn claimed(&self, claim: &Claim<'_>) -> Result<(Arc<Live>, Settle)> {
         self.check_open()?;
-        if claim.queue != self.queue {
-            let what = format!(
-                "the receipt is of another queue: {:032x}, and this is {:032x}",
-                claim.queue, self.queue
-            );
-            return Err(Error::Invalid { what });
-        }
+        claim.check(self.queue)?;
         let group = self.group(claim.group)?;
         if group.incarnation != claim.incarnation {
             return Err(Error::lease_lost(claim.offset));

@@ -19,10 +19,13 @@ use crate::storage::{Lock, Storage};
 use crate::wake::Bell;
 
 mod birth;
+pub(crate) mod browse;
 mod close;
 mod dedup;
+pub(crate) mod door;
 mod duties;
 mod groups;
+pub(crate) mod holders;
 mod keep;
 pub(crate) mod keys;
 mod leftovers;
@@ -30,9 +33,12 @@ mod limits;
 pub(crate) mod look;
 mod manage;
 mod open;
+pub(crate) mod origin;
+pub(crate) mod pinned;
 pub(crate) mod pins;
 mod push;
 pub(crate) mod recovery;
+pub(crate) mod request;
 mod rest;
 mod rewrite;
 mod room;
@@ -40,11 +46,13 @@ mod room;
 pub(crate) mod schedules;
 mod settles;
 mod space;
+pub(crate) mod stats;
 
-pub(crate) use duties::{Committer, IDLE};
+pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};
 pub(crate) use limits::when_full;
 pub(crate) use manage::Claim;
+pub(crate) use open::ALONE;
 pub(crate) use push::Pushed;
 
 /// What an open queue consists of.
@@ -67,6 +75,8 @@ pub(crate) struct Engine {
     losses_saved: AtomicBool,
     /// Names the loans of this opening.
     holder: u32,
+    /// The guests, and who of them lives.
+    holders: Mutex<holders::Holders>,
     /// Gone once the queue is closed.
     lock: Mutex<Option<Box<dyn Lock>>>,
     closed: AtomicBool,
@@ -85,6 +95,8 @@ pub(crate) struct Engine {
     space: Mutex<space::Space>,
     /// The copy that is being made of sparse segments; held over one step of it.
     copying: Mutex<Option<rewrite::Rewriting>>,
+    /// Pushes of guests whose answers were not heard.
+    unheard: Mutex<origin::Pinned>,
     #[cfg(feature = "schedules")]
     schedules: Mutex<schedules::Schedules>,
     /// Held while ticks are pushed and told to the manifest: each builds on the last.
@@ -98,28 +110,6 @@ struct Groups {
     open: BTreeMap<String, Arc<Live>>,
     /// Those whose files are damaged, and how.
     refused: BTreeMap<String, Error>,
-}
-
-/// Keeps a queue open; the last one closes it.
-#[derive(Debug)]
-pub(crate) struct Handle(Arc<Engine>);
-
-impl Handle {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self(engine)
-    }
-
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.0
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // Nobody is there to hear of a failure; who wants to, calls `Queue::close`. In a fork nothing is
-        // done: the queue is the parent's.
-        let _ = self.0.close();
-    }
 }
 
 impl Drop for Engine {

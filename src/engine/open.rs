@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::holders::Found;
 use super::leftovers::{leftovers, sweep};
 use super::recovery::{Damage, Lost, Recovery};
-use super::{Engine, Groups, Mutex, OnceLock, birth, duties, keep, limits, settles};
+use super::{Engine, Groups, Mutex, OnceLock, birth, duties, holders, keep, limits, settles};
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ use crate::log::settles::Settled;
 use crate::log::spare::Spare;
 use crate::log::writer::{LAST_RESERVE, Opened, Waiting, Writer};
 use crate::log::{Active, Checked, End, Log, Segment};
-use crate::manifest::{self, Found};
+use crate::manifest;
 use crate::offset::Offset;
 use crate::offsets::Surveyed;
 use crate::options::Settings;
@@ -62,14 +63,16 @@ impl Engine {
         let (opened, verdict) = find_end(&storage, &found, &row, &checked, &mut report)?;
         let surveyed = survey_groups(&storage, &found)?;
         let settled = settles::at_opening(&storage, &found, &verdict, &surveyed, &mut report)?;
+        let mut guests = holders::find(&*storage)?;
         // Nothing refuses any more, and nothing was changed. From here on things are acted on.
         manifest.make_good(&found)?;
         let log = Arc::new(opened);
         let manifest = Arc::new(manifest);
-        let holder = draw_holder(&*storage)?;
+        let holder = guests.draw(&*storage)?;
         let helper = Helper::new(clock.clone(), settings.threads);
+        let past = Past { verdict: &verdict, settled: &settled };
         let loaded =
-            load_groups(&log, &helper, &settings, surveyed, &verdict, &settled, holder, &mut report)?;
+            load_groups(&log, &helper, &settings, surveyed, &past, holder, &mut guests, &mut report)?;
         if !found.one_slot {
             sweep(&storage, &leftovers, &mut report);
         }
@@ -112,7 +115,7 @@ impl Engine {
         let keys = Keys::new(limits::window(&limits));
         let commit = Arc::new(Commit::new(Waiting::new(keys), writer));
         clock.on_advance(Arc::downgrade(&commit) as _);
-        let _ = held.note(&format!("opened by process {}", std::process::id()));
+        let _ = held.note(&note(&settings));
         let engine = Arc::new(Self {
             storage,
             queue: found.queue,
@@ -125,6 +128,7 @@ impl Engine {
             groups: Mutex::new(loaded),
             changing_groups: Mutex::new(()),
             holder,
+            holders: Mutex::new(guests.into_holders()),
             lock: Mutex::new(Some(held)),
             closed: AtomicBool::new(false),
             outcome: OnceLock::new(),
@@ -137,6 +141,7 @@ impl Engine {
             limits: Mutex::new(limits),
             space: Mutex::default(),
             copying: Mutex::default(),
+            unheard: Mutex::default(),
             #[cfg(feature = "schedules")]
             schedules: Mutex::default(),
             #[cfg(feature = "schedules")]
@@ -161,12 +166,12 @@ fn acquire(
     let network = storage.network();
     let network = network.map_err(|error| Error::io("look at the file system of", storage.root(), error))?;
     if let Some(kind) = network.filter(|_| !settings.network) {
-        return Err(Error::NetworkFileSystem { path: storage.root().to_path_buf(), kind });
+        return Err(Error::NetworkFileSystem { path: storage.root().to_path_buf(), kind: kind.into() });
     }
     let present = has_manifest(storage)?;
     if !present {
         if !settings.create {
-            return Err(manifest::look(storage).err().unwrap_or(Error::Timeout));
+            return Err(manifest::look(storage).err().unwrap_or(Error::Timeout { owner: None }));
         }
         birth::prepare(storage)?;
     } else if let Err(error @ (Error::NotAQueue { .. } | Error::Version { .. })) = manifest::look(storage) {
@@ -213,6 +218,14 @@ fn take_lock(storage: &Arc<dyn Storage>, clock: &dyn Clock, timeout: Duration) -
     }
 }
 
+/// What the text in `LOCK` ends in where nobody else is served: it spares those who come a wait.
+pub(crate) const ALONE: &str = "for itself alone";
+
+fn note(settings: &Settings) -> String {
+    let alone = if settings.exclusive { ALONE } else { "" };
+    format!("opened by process {} {alone}", std::process::id()).trim_end().to_owned()
+}
+
 fn lock_note(storage: &Arc<dyn Storage>) -> String {
     let mut text = [0; 128];
     let read = storage
@@ -223,7 +236,7 @@ fn lock_note(storage: &Arc<dyn Storage>) -> String {
 }
 
 /// Checks every segment that the manifest names; returns the active one.
-fn check_segments(storage: &Arc<dyn Storage>, found: &Found) -> Result<(SegmentRow, Checked)> {
+fn check_segments(storage: &Arc<dyn Storage>, found: &manifest::Found) -> Result<(SegmentRow, Checked)> {
     let (active, sealed) = found.slot.segments.split_last().ok_or_else(|| no_segments(storage))?;
     for row in sealed {
         log::check(&**storage, found.queue, row, Access::Read)?;
@@ -244,7 +257,7 @@ fn no_segments(storage: &Arc<dyn Storage>) -> Error {
 /// Finds where the log ends: told by the manifest, or by walking the active segment.
 fn find_end(
     storage: &Arc<dyn Storage>,
-    found: &Found,
+    found: &manifest::Found,
     row: &SegmentRow,
     checked: &Checked,
     report: &mut Recovery,
@@ -309,12 +322,21 @@ fn next_offset(report: &Recovery, verdict: &Verdict, slot: &LogMark) -> u64 {
 }
 
 /// Reads the files of all groups; damage refuses that group only.
-fn survey_groups(storage: &Arc<dyn Storage>, found: &Found) -> Result<Vec<(GroupRow, Result<Surveyed>)>> {
+fn survey_groups(
+    storage: &Arc<dyn Storage>,
+    found: &manifest::Found,
+) -> Result<Vec<(GroupRow, Result<Surveyed>)>> {
     let survey = |row: &GroupRow| match offsets::survey(storage, found.queue, row) {
         Err(error) if !matches!(error, Error::Damaged { .. }) => Err(error),
         surveyed => Ok((row.clone(), surveyed)),
     };
     found.slot.groups.iter().map(survey).collect()
+}
+
+/// What the log tells the groups of.
+struct Past<'a> {
+    verdict: &'a Verdict,
+    settled: &'a [Settled],
 }
 
 #[expect(clippy::too_many_arguments, reason = "an opening brings together what it found")]
@@ -323,9 +345,9 @@ fn load_groups(
     helper: &Arc<Helper>,
     settings: &Settings,
     surveyed: Vec<(GroupRow, Result<Surveyed>)>,
-    verdict: &Verdict,
-    settled: &[Settled],
+    &Past { verdict, settled }: &Past<'_>,
     holder: u32,
+    guests: &mut Found,
     report: &mut Recovery,
 ) -> Result<Groups> {
     let mut groups = Groups::default();
@@ -347,24 +369,32 @@ fn load_groups(
             // All that are in the log are in its file.
             state.set_settled(verdict.next);
         }
-        settle_the_past(&mut state, &row, verdict, now, report);
+        guests.note_named(row.incarnation, &state);
+        settle_the_past(&mut state, &row, verdict, guests, now, report);
         let live = open_group(log, helper, settings, &row, state, (loaded.halves, loaded.end), holder)?;
         groups.open.insert(row.name, live);
     }
     Ok(groups)
 }
 
-/// Returns loans of those who are gone, and passes messages that the log lost. Nothing of it is
+/// Returns loans of those who are gone (of guests: whose locks nobody holds), and passes messages that the log lost. Nothing of it is
 /// written here: the next opening would find the same, and the first entry's switch takes it along
 /// (or, of what was lost, the first push: behind it nobody could tell any more).
-fn settle_the_past(state: &mut State, row: &GroupRow, verdict: &Verdict, now: Now, report: &mut Recovery) {
+fn settle_the_past(
+    state: &mut State,
+    row: &GroupRow,
+    verdict: &Verdict,
+    guests: &Found,
+    now: Now,
+    report: &mut Recovery,
+) {
     let loans = state.stats().on_loan;
-    for holder in state.holders_out() {
+    for holder in state.holders_out().into_iter().filter(|&holder| !guests.is_living(holder)) {
         for entry in state.holder_gone(holder, true, now) {
             state.apply(&entry, now);
         }
     }
-    report.loans_returned += loans;
+    report.loans_returned += loans - state.stats().on_loan;
     // Done or not: an ack too is of a message that was there.
     let missing = state.missing(verdict.next, verdict.messages);
     report.lost.extend(missing.map(|offsets| Lost { group: row.name.clone(), offsets }));

@@ -172,7 +172,7 @@ impl Engine {
         guard.add(Job { wish, slot: slot.clone() });
         let group = guard.group();
         let (_, answer) = self.commit.until(guard, group, &*self.clock, None, |_| slot.answer());
-        Ok(answer.unwrap_or(Err(Error::Timeout)))
+        Ok(answer.unwrap_or(Err(Error::Timeout { owner: None })))
     }
 
     /// Makes the rows of records that have one, in the caller's thread.
@@ -188,7 +188,7 @@ impl Engine {
     pub(super) fn check_length(&self, record: &Record<'_>) -> Result<()> {
         let limit = self.settings.max_message_bytes;
         let length = (record.payload.len() + record.attributes.len()) as u64;
-        if length > limit { Err(Error::TooLarge { what: "a message", length, limit }) } else { Ok(()) }
+        if length > limit { Err(Error::TooLarge { what: "a message".into(), length, limit }) } else { Ok(()) }
     }
 
     pub(super) fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
@@ -201,10 +201,10 @@ impl Engine {
         Encoded::with_settles(settles, records).ok_or_else(|| {
             if records.len() > MAX_RECORDS {
                 let (length, limit) = (records.len() as u64, MAX_RECORDS as u64);
-                return Error::TooLarge { what: "a batch with a count", length, limit };
+                return Error::TooLarge { what: "a batch with a count".into(), length, limit };
             }
             let length = records.iter().map(|record| record.payload.len() as u64 + 8).sum();
-            Error::TooLarge { what: "a batch", length, limit: MAX_BODY as u64 }
+            Error::TooLarge { what: "a batch".into(), length, limit: MAX_BODY as u64 }
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::codec::{Deserialize, Serialize};
 use crate::error::Error;
 
 /// What was found when the queue was opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Recovery {
     /// The queue was closed cleanly the last time, or has just been born.
@@ -27,9 +28,12 @@ pub struct Recovery {
     /// more: proof of loss. Expected after a power cut for messages that were pushed `Buffered`, which
     /// are delivered before they are durable. Told until something is pushed.
     pub lost: Vec<Lost>,
-    /// Loans that were out when the last process died; they count as losses.
+    /// Loans that came back since those who held them are gone: the last process, and processes that reached the
+    /// queue through it. They count as losses. What is held by one that lives stays out, and so do loans
+    /// that end at a time.
     pub loans_returned: u64,
     /// Groups whose offset files are damaged, and how. The others work.
+    #[serde(skip)]
     pub refused_groups: Vec<(String, Error)>,
     /// Bytes of entries in offset files that were never promised.
     pub torn_entries: u64,
@@ -42,7 +46,7 @@ pub struct Recovery {
 }
 
 /// Promised bytes that have gone bad.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Damage {
     /// The segment.
@@ -56,7 +60,7 @@ pub struct Damage {
 }
 
 /// Messages that are gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Lost {
     /// The group that knew of them.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::space::{pinned_by_settles, union};
+use super::space::union;
 use super::{Engine, lock};
 use crate::compact::copy::{Copied, Copying, Progress};
 use crate::compact::plan;
@@ -154,7 +154,7 @@ impl Engine {
         }
         let Rewriting { copying, numbers, moved_back } = rewriting;
         let slot = self.manifest.slot();
-        let pinned = pinned_by_settles(&slot).unwrap_or(slot.segments.len());
+        let pinned = self.pinned_from(&slot);
         let mut rows: Vec<SegmentRow> =
             slot.segments[..pinned].iter().filter(|row| numbers.contains(&row.number)).copied().collect();
         let moved = moved_back != self.times_moved_back() && !planted(Plant::MovedBackIgnored);

@@ -70,7 +70,7 @@ impl Engine {
         // A segment that is empty, and the one that the batch goes to.
         let limit = bytes.saturating_sub(2 * PAGE_POSITION);
         if size.bytes > limit {
-            return Err(Error::TooLarge { what: "a batch", length: size.bytes, limit });
+            return Err(Error::TooLarge { what: "a batch".into(), length: size.bytes, limit });
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Engine, lock};
+use crate::codec::{Deserialize, Serialize};
 use crate::cron::{Cron, MINUTE};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
@@ -19,8 +20,13 @@ use crate::format::index;
 use crate::format::manifest::ScheduleRow;
 use crate::format::names;
 use crate::format::record::Tag;
+use crate::message::Plan;
 use crate::options::Durability;
 
+/// The header of a scheduled message that names its schedule.
+const NAME: &str = "schedule";
+/// The header of a scheduled message that tells its tick, in milliseconds since 1970.
+const TICK: &str = "tick";
 /// The most ticks that are made up for.
 const MOST: usize = 1000;
 /// A tick that came so long ago was not missed: it is about to be pushed.
@@ -73,7 +79,7 @@ impl fmt::Debug for Schedule {
 }
 
 /// What is told of a schedule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub(crate) name: String,
     pub(crate) expression: String,
@@ -105,13 +111,46 @@ impl Schedule {
     }
 }
 
+impl MissedTicks {
+    /// Returns its number, for another process.
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Returns the one of that number.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        [Self::One, Self::All, Self::None].into_iter().find(|one| one.number() == number)
+    }
+}
+
 impl Engine {
+    /// Does what [`Engine::schedule`] does with messages that are made by a plan.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn schedule_planned(
+        &self,
+        name: &str,
+        text: &str,
+        missed: MissedTicks,
+        plan: Plan,
+    ) -> Result<()> {
+        let named = name.to_owned();
+        let make: Make = Arc::new(move |tick, wall| {
+            let told = i64::try_from(tick).unwrap_or(i64::MAX);
+            let headers = [(NAME, (&named[..]).into()), (TICK, told.into())];
+            let (attributes, payload, tags) = plan.message(&headers, &tick_key(&named, tick), wall)?;
+            Ok(Made { attributes, payload, tags })
+        });
+        self.schedule(name, text, missed, make)
+    }
+
     /// Pushes a message at each tick from now on, and those that were missed.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name or an expression that cannot be one; what makes the message; when the
     /// disk refuses.
-    pub(crate) fn schedule(&self, name: &str, text: &str, missed: MissedTicks, make: Make) -> Result<()> {
+    fn schedule(&self, name: &str, text: &str, missed: MissedTicks, make: Make) -> Result<()> {
         self.check_open()?;
         if !names::is_group(name) {
             let what = format!(
@@ -281,7 +320,7 @@ fn beginning(now: u64) -> u64 {
 }
 
 /// Returns the dedup key of a tick: no key of a user begins so by chance.
-pub(crate) fn tick_key(name: &str, tick: u64) -> Vec<u8> {
+fn tick_key(name: &str, tick: u64) -> Vec<u8> {
     format!("\0schedule\0{name}\0{tick}").into_bytes()
 }
 
@@ -294,7 +333,7 @@ mod tests {
     const BEGUN: u64 = 1_795_478_400_000;
 
     fn hourly(missed: MissedTicks) -> Schedule {
-        let make: Make = Arc::new(|_, _| Err(Error::Timeout));
+        let make: Make = Arc::new(|_, _| Err(Error::Timeout { owner: None }));
         let cron = Cron::parse("0 * * * *").unwrap();
         Schedule { cron, missed, make, last: BEGUN, saved: BEGUN, checked: true }
     }

@@ -116,7 +116,7 @@ impl Engine {
             self.ask(Wish::Sync { mark: false })?;
             if group.record_settled()? > 0 {
                 // Its batch is not durable though all is: the log was poisoned meanwhile.
-                return Err(self.log.failure().cloned().unwrap_or(Error::Timeout));
+                return Err(self.log.failure().cloned().unwrap_or(Error::Timeout { owner: None }));
             }
         }
         Ok(hush)

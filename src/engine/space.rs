@@ -166,8 +166,18 @@ impl Engine {
     fn unpinned(&self, slot: &Slot) -> Vec<(SegmentRow, bool)> {
         let rows = self.sealed_with_dead(slot);
         let released = plan::released(&rows, &self.limits(), self.clock.wall());
-        let end = pinned_by_settles(slot).unwrap_or(slot.segments.len());
+        let end = self.pinned_from(slot);
         rows.into_iter().zip(released).take(end).map(|((row, _), released)| (row, released)).collect()
+    }
+
+    /// Returns the index of the first segment that is kept for what is in it, done or not: for acks, or for pushes that
+    /// a guest may send again.
+    pub(super) fn pinned_from(&self, slot: &Slot) -> usize {
+        let all = slot.segments.len();
+        let unheard = self.kept_from().map_or(all, |from| {
+            slot.segments.iter().position(|row| row.length == 0 || row.end > from).unwrap_or(all)
+        });
+        pinned_by_settles(slot).unwrap_or(all).min(unheard)
     }
 
     /// Lists the sealed segments with the bytes of them that are done in every group, as far as is known.
@@ -375,7 +385,7 @@ pub(super) fn union(lists: impl Iterator<Item = Vec<(u64, u64)>>) -> Vec<(u64, u
 }
 
 /// Returns the index of the first segment that some group's acks may still have to be read from.
-pub(super) fn pinned_by_settles(slot: &Slot) -> Option<usize> {
+fn pinned_by_settles(slot: &Slot) -> Option<usize> {
     let wanted = slot.groups.iter().filter(|group| group.settles_from != NO_SETTLES);
     let from = wanted.map(|group| slot.index_of(group.settles_from).unwrap_or(0)).min()?;
     let has_settles = |row: &SegmentRow| row.about.tags & settles_bit(true) != 0;

@@ -42,6 +42,39 @@ pub(crate) struct Limits {
     pub(crate) dedup_for: u64,
 }
 
+impl Limits {
+    /// Returns them as numbers, for another process.
+    pub(crate) fn numbers(&self) -> [u64; 9] {
+        let Self { retain_for, retain_bytes, max_bytes, max_messages, min_free, wait, .. } = *self;
+        let when_full = self.when_full as u64;
+        let (count, time) = (self.dedup_count, self.dedup_for);
+        [retain_for, retain_bytes, max_bytes, max_messages, min_free, wait, when_full, count, time]
+    }
+
+    /// Takes them from numbers.
+    pub(crate) fn from_numbers(numbers: [u64; 9]) -> Self {
+        let [retain_for, retain_bytes, max_bytes, max_messages, min_free, wait, when_full, count, time] =
+            numbers;
+        let when_full = match when_full {
+            1 => WhenFull::Wait,
+            2 => WhenFull::DiscardOldest,
+            _ => WhenFull::Refuse,
+        };
+        let (dedup_count, dedup_for) = (count, time);
+        Self {
+            retain_for,
+            retain_bytes,
+            max_bytes,
+            max_messages,
+            min_free,
+            wait,
+            when_full,
+            dedup_count,
+            dedup_for,
+        }
+    }
+}
+
 /// What becomes of a push that a limit leaves no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WhenFull {

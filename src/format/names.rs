@@ -6,6 +6,8 @@
 pub(crate) const LOG: &str = "log";
 /// The folder of groups.
 pub(crate) const GROUPS: &str = "groups";
+/// The folder of the locks that tell which guests live.
+pub(crate) const HOLDERS: &str = "holders";
 /// The folder of bytes set aside.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// The list in [`QUARANTINE`], and its next version while it is written.
@@ -16,6 +18,8 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
 /// The file that the owner holds locked.
 pub(crate) const LOCK: &str = "LOCK";
+/// The socket at which the owner serves its guests.
+pub(crate) const SOCKET: &str = "SOCKET";
 
 /// Bytes of the longest group name.
 pub(crate) const GROUP_LIMIT: usize = 64;
@@ -56,6 +60,17 @@ pub(crate) fn half(name: &str, which: usize) -> String {
     format!("{GROUPS}/{name}/{which}.offsets")
 }
 
+/// Names the file that a guest holds locked as long as its process lives.
+pub(crate) fn holder(holder: u32) -> String {
+    format!("{HOLDERS}/{holder:08x}")
+}
+
+/// Parses the last part of the name of such a file; only what [`holder`] builds passes. 0 names nobody.
+pub(crate) fn parse_holder(name: &str) -> Option<u32> {
+    let number = u32::from_str_radix(name, 16).ok().filter(|&number| number != 0)?;
+    (name == &holder(number)[HOLDERS.len() + 1..]).then_some(number)
+}
+
 /// Names bytes set aside: a repeat of the same find gets the same name.
 pub(crate) fn evidence(segment: u64, position: u64, checksum: u32) -> String {
     format!("{QUARANTINE}/{segment:09}-{position}-{checksum:08x}.torn")
@@ -92,6 +107,17 @@ mod tests {
             ["42.idx", "0000000042.idx", "000000042.IDX", "000000042.seg", "000000042.seg.idx", ".idx"]
         {
             assert_eq!(parse_index(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_holders_file_parses_back_and_nothing_else_does() {
+        for number in [1, 0x1a2b, 0x89ab_cdef, u32::MAX] {
+            assert_eq!(parse_holder(&holder(number)["holders/".len()..]), Some(number));
+        }
+        for name in ["", "00000000", "1a2b", "89ABCDEF", "+0001a2b", "00001a2b.old", "000001a2b", "zzzzzzzz"]
+        {
+            assert_eq!(parse_holder(name), None, "{name}");
         }
     }
 

@@ -90,6 +90,19 @@ pub(crate) fn put(out: &mut Vec<u8>, tag: Tag, value: &[u8]) -> bool {
     true
 }
 
+/// Lays out an origin: a producer, and the number that it gave.
+pub(crate) fn origin_value(producer: u32, sequence: u64) -> [u8; 12] {
+    let mut value = [0; 12];
+    LittleEndian::write_u32(&mut value, producer);
+    LittleEndian::write_u64(&mut value[4..], sequence);
+    value
+}
+
+/// Reads an origin.
+pub(crate) fn origin(value: &[u8]) -> Option<(u32, u64)> {
+    (value.len() == 12).then(|| (LittleEndian::read_u32(value), LittleEndian::read_u64(&value[4..])))
+}
+
 /// Lays out the value of a header; its name has [`MAX_HEADER_NAME`] bytes at most.
 pub(crate) fn header(name: &str, kind: u8, value: &[u8]) -> Vec<u8> {
     let length = u8::try_from(name.len()).expect("the name was checked");

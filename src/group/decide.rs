@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::exceptions::{ALONE_FROM, Exception, Held, Life};
+use super::exceptions::{ALONE_FROM, Exception, Life};
 use super::holder::{count_of, holder_of};
 use super::lines::PLAIN;
 use super::policy::retry;
@@ -16,9 +16,6 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, cut, reason};
 use crate::format::snapshot::{NORMAL, Waiting};
 use crate::offset::Offset;
-
-/// How many loans a holder can have: as many as 32 bits count.
-const LOANS_OF_A_HOLDER: u64 = 1 << 32;
 
 /// What a receiver is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +58,9 @@ pub(crate) struct Acked {
 }
 
 impl State {
-    /// Chooses what a receiver gets. With `drain` a message that is to be alone, once it is the first
+    /// Chooses what a receiver gets, whose loans are a guest's or this opening's own. With `drain` a message that is to be alone, once it is the first
     /// that is ready, is waited for: nothing is lent until it can be.
-    pub(crate) fn next(&self, now: Now, drain: bool) -> Next {
+    pub(crate) fn next(&self, now: Now, drain: bool, holder: Option<u32>) -> Next {
         if let Some(pause) = self.paused(now) {
             // Loans run out all the same, and somebody may wait for the last of them.
             return Next::Nothing { until: pause.at.into_iter().chain(self.next_timer(now)).min() };
@@ -72,7 +69,7 @@ impl State {
             return Next::Fresh { or: None };
         }
         let nothing = Next::Nothing { until: self.next_timer(now) };
-        let held = self.held();
+        let held = self.held(holder);
         if held.alone > 0 {
             return nothing;
         }
@@ -113,7 +110,8 @@ impl State {
     /// Tells whether something cannot be lent before a loan ends: a message that is to be handed out
     /// alone, or all the others while it is out, or the next of an ordering key.
     pub(crate) fn waits_for_loans(&self) -> bool {
-        self.exceptions.has_lonely() || self.exceptions.in_lines() > 0 || self.held().alone > 0
+        let lines = self.exceptions.in_lines() > 0;
+        lines || self.exceptions.has_lonely() || self.exceptions.is_any_alone()
     }
 
     /// Returns when next a message becomes due or a loan ends; `None` if no time changes anything.
@@ -132,9 +130,9 @@ impl State {
         u32::from(failures) + u32::from(losses) + 1
     }
 
-    /// Returns the number of the next loan; `None` if a new holder is needed.
+    /// Returns the number of this opening's next loan; `None` if a new holder is needed.
     pub(crate) fn next_delivery(&self) -> Option<u64> {
-        self.deliveries(1)
+        self.deliveries(None, 1)
     }
 
     /// Tells whether a message comes again, now.
@@ -151,19 +149,26 @@ impl State {
     }
 
     /// Lends a message that is ready again; `None` if it is not, or a new holder is needed.
-    pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now) -> Option<Entry> {
+    pub(crate) fn lend_again(&self, offset: u64, lease: u32, now: Now, holder: Option<u32>) -> Option<Entry> {
         let ready = self.is_ready(offset, now);
         let (failures, losses) = self.past(offset);
-        let delivery = self.deliveries(1).filter(|_| ready)?;
+        let delivery = self.deliveries(holder, 1).filter(|_| ready)?;
         let entry = Entry { lease, time: stamp(now.wall), delivery, ..Entry::new(Kind::Lent, offset) };
         Some(Entry { failures, losses, ..entry })
     }
 
     /// Lends messages for the first time: all from `first` to `end`, which have no gaps and begin at
     /// or behind the head. `None` if a new holder is needed.
-    pub(crate) fn lend_fresh(&self, first: u64, end: u64, lease: u32, now: Now) -> Option<Entry> {
+    pub(crate) fn lend_fresh(
+        &self,
+        first: u64,
+        end: u64,
+        lease: u32,
+        now: Now,
+        holder: Option<u32>,
+    ) -> Option<Entry> {
         debug_assert!(self.head <= first && first < end && self.done_until(first).is_none());
-        let delivery = self.deliveries(end - first)?;
+        let delivery = self.deliveries(holder, end - first)?;
         let more = more_of(first, end, end - first);
         Some(Entry { lease, time: stamp(now.wall), delivery, more, ..Entry::new(Kind::Lent, first) })
     }
@@ -310,14 +315,23 @@ impl State {
         entries
     }
 
-    /// Gives back, uncounted, all that this opening holds.
+    /// Gives back, uncounted, all that this opening holds itself. What its guests hold stays out: they live
+    /// on, and the next owner finds by their locks that they do.
     pub(crate) fn close_release(&self, now: Now) -> Vec<Entry> {
         // The last first: with it all fresh ones come back, and the others' have only exceptions.
         let holders = self.holders.iter().rev();
         holders.flat_map(|&(holder, _)| self.holder_gone(holder, false, now)).collect()
     }
 
-    /// Lists whose held loans the state knows of: at an opening, those who are gone.
+    /// Gives back, uncounted, all held loans, those of guests too.
+    pub(crate) fn release_held(&self, now: Now) -> Vec<Entry> {
+        let mut entries = self.close_release(now);
+        let guests = self.exceptions.holders().filter(|&holder| !self.is_of_this_opening(holder));
+        entries.extend(guests.flat_map(|holder| self.holder_gone(holder, false, now)));
+        entries
+    }
+
+    /// Lists whose held loans the state knows of: at an opening, those who are gone, and guests that live.
     pub(crate) fn holders_out(&self) -> Vec<u32> {
         let mut holders: Vec<u32> = self.exceptions.holders().collect();
         let fresh = self.holders.last().map_or(0, |&(holder, _)| holder);
@@ -425,30 +439,6 @@ impl State {
 
     pub(super) fn past(&self, offset: u64) -> (u8, u8) {
         self.exceptions.at(offset).map_or((0, 0), |(_, one)| (one.failures, one.losses))
-    }
-
-    /// Returns the number of the first of so many loans.
-    pub(super) fn deliveries(&self, loans: u64) -> Option<u64> {
-        let &(holder, _) = self.holders.last()?;
-        let fits = self.count.checked_add(loans)? <= LOANS_OF_A_HOLDER;
-        fits.then_some((u64::from(holder) << 32) | self.count)
-    }
-
-    /// Returns what this opening holds.
-    fn held(&self) -> Held {
-        let mut held = Held { loans: self.out_fresh, alone: 0 };
-        for &(holder, _) in &self.holders {
-            let more = self.exceptions.held_by(holder);
-            held.loans += more.loans;
-            held.alone += more.alone;
-        }
-        held
-    }
-
-    /// Tells whether the loans that are out for the first time are those of that holder.
-    pub(super) fn is_of_this_opening(&self, holder: u32) -> bool {
-        let none = holder == 0 && self.holders.is_empty();
-        none || self.holders.iter().any(|&(id, _)| id == holder)
     }
 }
 

@@ -378,6 +378,11 @@ impl Exceptions {
         self.held.get(&holder).copied().unwrap_or_default()
     }
 
+    /// Tells whether anybody holds what is to be alone.
+    pub(crate) fn is_any_alone(&self) -> bool {
+        self.held.values().any(|held| held.alone > 0)
+    }
+
     /// Lists who holds something here.
     pub(crate) fn holders(&self) -> impl Iterator<Item = u32> {
         self.held.keys().copied()

@@ -63,7 +63,7 @@ fn endings() -> Vec<(&'static str, Ending)> {
 
 fn lend_once_more(state: &mut State) -> u64 {
     state.ripen(after(9_000));
-    match state.next(after(9_000), false) {
+    match state.next(after(9_000), false, None) {
         Next::Again(offset) => again(state, offset, after(9_000)),
         _ => lend(state, 0, 1, HELD, after(9_000)),
     }

@@ -78,7 +78,7 @@ proptest! {
         for entry in &entries {
             state.apply(entry, now);
             sound(&state, now);
-            let _ = (state.next(now, true), state.run_out(9, now), state.close_release(now));
+            let _ = (state.next(now, true, None), state.run_out(9, now), state.close_release(now));
             let _ = (state.ack(entry.offset, entry.delivery), state.purge(entry.offset, 1, now));
         }
     }

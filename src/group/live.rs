@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::helper::Helper;
-use super::holder::draw_holder;
 use super::oldest::Oldest;
 use super::shrink::Shrinking;
 use super::state::{Now, State};
@@ -309,33 +308,6 @@ impl Live {
         self.mark()
     }
 
-    /// Makes sure that the next loans have numbers, and room as [`Live::with_room`] says: when a holder's are used up, another one begins,
-    /// and is in a synced snapshot before its first loan.
-    pub(super) fn with_numbers<'a>(
-        &'a self,
-        mut guard: Locked<'a>,
-        bytes: u64,
-        loans: u64,
-    ) -> Result<Locked<'a>> {
-        let storage = &self.log.storage;
-        loop {
-            // Switching lets go of the lock: others take room and numbers then, or all loans away.
-            guard = self.with_room(guard, bytes, loans)?;
-            while guard.state.deliveries(loans).is_none() {
-                let holder = draw_holder(&**storage)?;
-                if !guard.state.names_holder(holder) {
-                    guard.state.begin_holder(holder);
-                    guard.unsaved_holder = true;
-                }
-            }
-            if !guard.unsaved_holder {
-                return Ok(guard);
-            }
-            let need = bytes + guard.kept(loans);
-            guard = self.switch(guard, need)?;
-        }
-    }
-
     /// Tells the next receiver of damage.
     pub(super) fn report(guard: &mut Locked<'_>, error: Error) {
         const MOST: usize = 64;
@@ -415,10 +387,27 @@ impl Shared {
     ///
     /// # Errors
     /// When the group was stopped.
-    pub(super) fn has_numbers(&self, bytes: u64, loans: u64) -> Result<bool> {
+    pub(super) fn has_numbers(&self, bytes: u64, loans: u64, holder: Option<u32>) -> Result<bool> {
+        let room = self.has_room(bytes, loans)?;
+        let numbers = match holder {
+            // Looked up under the lock under which it is lent to: who is gone holds nothing from then on.
+            Some(holder) if self.state.deliveries(Some(holder), loans).is_none() => {
+                return Err(Error::HolderOver { holder });
+            }
+            Some(_) => true,
+            None => !self.unsaved_holder && self.state.deliveries(None, loans).is_some(),
+        };
+        Ok(room && numbers)
+    }
+
+    /// Tells whether there is room for so many loans, and for `bytes` of entries.
+    ///
+    /// # Errors
+    /// When the group was stopped.
+    pub(super) fn has_room(&self, bytes: u64, loans: u64) -> Result<bool> {
         self.check()?;
         let (need, kept) = self.needs(bytes, loans);
-        Ok(kept && self.has_entries(need) && !self.unsaved_holder && self.state.deliveries(loans).is_some())
+        Ok(kept && self.has_entries(need))
     }
 
     /// Tells whether a half holds the largest snapshot that settling every loan, `loans` new ones

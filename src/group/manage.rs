@@ -141,12 +141,13 @@ impl Live {
         loop {
             let count = guard.state.release_timed(AT_ONCE).len();
             let last = count < AT_ONCE;
-            guard = self.with_room_for(guard, count + 1, 0)?;
+            let held = guard.state.release_held(self.now()).len();
+            guard = self.with_room_for(guard, count + held.max(1), 0)?;
             let timed = guard.state.release_timed(count);
             let before = guard.state.on_loan();
             self.record(&mut guard, &timed)?;
             if last {
-                let held = guard.state.close_release(self.now());
+                let held = guard.state.release_held(self.now());
                 self.record(&mut guard, &held)?;
             }
             loans += before - guard.state.on_loan();

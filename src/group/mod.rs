@@ -10,8 +10,10 @@ mod ahead;
 mod aside;
 pub(crate) mod decide;
 mod exceptions;
+mod guests;
 pub(crate) mod helper;
 pub(crate) mod holder;
+mod keys;
 pub(crate) mod kinds;
 mod later;
 mod lines;
@@ -44,9 +46,13 @@ pub(crate) mod written;
 #[cfg(test)]
 mod fencing;
 #[cfg(test)]
+mod guest_tests;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_holders;
 #[cfg(test)]
 mod sound;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::decide::{Next, Special};
 use super::exceptions::{ALONE_FROM, Life};
+use super::model_holders::is_held_by;
 use super::policy::DEFAULT_POLICY;
 use super::sound::{sound, without_hints};
 use super::state::{Now, State};
@@ -15,12 +16,12 @@ use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
 use crate::format::snapshot::{NORMAL, Policy, Snapshot};
 
 pub(super) const START: u64 = 1_700_000_000_000;
-const LEASE: u32 = 500;
-const POLICY: Policy =
+pub(super) const LEASE: u32 = 500;
+pub(super) const POLICY: Policy =
     Policy { max_failures: 3, max_losses: 3, retry_first: 100, retry_cap: 1_000, ..DEFAULT_POLICY };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Is {
+pub(super) enum Is {
     Ready,
     Delayed { due: u64 },
     Out { delivery: u64, ends: Option<u64> },
@@ -29,10 +30,10 @@ enum Is {
 }
 
 #[derive(Clone, Debug)]
-struct Message {
-    is: Is,
+pub(super) struct Message {
+    pub(super) is: Is,
     failures: u8,
-    losses: u8,
+    pub(super) losses: u8,
     late: u64,
     error: String,
     priority: u8,
@@ -51,26 +52,28 @@ const NEW: Message = Message {
 
 #[derive(Clone, Debug)]
 pub(super) struct Op {
-    what: u8,
-    pick: usize,
-    count: u64,
-    flag: bool,
+    pub(super) what: u8,
+    pub(super) pick: usize,
+    pub(super) count: u64,
+    pub(super) flag: bool,
 }
 
 pub(super) struct World {
     /// Which offsets are messages; the log has no end that matters here.
     log: BTreeSet<u64>,
     /// Those that were met, or cancelled before.
-    met: BTreeMap<u64, Message>,
+    pub(super) met: BTreeMap<u64, Message>,
     /// Below it everything is done, since the last seek.
     base: u64,
     pub(super) state: State,
     pub(super) now: Now,
     /// Every loan there ever was.
     pub(super) loans: Vec<(u64, u64)>,
-    holders: u32,
-    stored: Snapshot,
-    entries: Vec<(Entry, Now)>,
+    pub(super) holders: u32,
+    /// Those that live, and whether they are connected to this opening.
+    pub(super) guests: Vec<(u32, bool)>,
+    pub(super) stored: Snapshot,
+    pub(super) entries: Vec<(Entry, Now)>,
 }
 
 impl World {
@@ -78,25 +81,18 @@ impl World {
         let stored = Snapshot { policy: POLICY, ..Snapshot::default() };
         let now = Now { mono: Duration::from_secs(9), wall: START };
         let state = State::from_snapshot(&stored, now);
-        let (met, loans, entries) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut world = Self { log, met, base: 0, state, now, loans, holders: 0, stored, entries };
+        let (met, loans, entries, guests) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut world = Self { log, met, base: 0, state, now, loans, holders: 0, guests, stored, entries };
         world.begin_holder();
         world
     }
 
-    fn begin_holder(&mut self) {
-        self.holders += 1;
-        assert!(!self.state.names_holder(self.holders));
-        self.state.begin_holder(self.holders);
-        self.switch();
-    }
-
-    fn switch(&mut self) {
+    pub(super) fn switch(&mut self) {
         self.stored = self.state.to_snapshot();
         self.entries = vec![(Entry::new(Kind::OwnMark, 0), self.now)];
     }
 
-    fn apply(&mut self, entry: Entry) {
+    pub(super) fn apply(&mut self, entry: Entry) {
         let mut bytes = Vec::new();
         entry.encode(1, 0, &mut bytes);
         assert_eq!(Entry::decode(&bytes, 1, 0), Some((entry.clone(), bytes.len())));
@@ -104,7 +100,7 @@ impl World {
         self.entries.push((entry, self.now));
     }
 
-    fn met(&mut self, offset: u64) -> &mut Message {
+    pub(super) fn met(&mut self, offset: u64) -> &mut Message {
         self.met.entry(offset).or_insert(NEW)
     }
 
@@ -123,19 +119,20 @@ impl World {
         self.holds((offset, number)) || self.met.get(&offset).is_some_and(late)
     }
 
-    fn lend(&mut self, entry: Entry) {
+    pub(super) fn lend(&mut self, entry: Entry) {
         let end = if let More::Range { end, .. } = entry.more { end } else { entry.offset + 1 };
         let ends = (entry.lease != HELD).then_some(self.now.wall + u64::from(entry.lease));
         for (delivery, offset) in (entry.delivery..).zip(entry.offset..end) {
             let message = self.met(offset);
             (message.is, message.late) = (Is::Out { delivery, ends }, 0);
+            assert!(self.loans.iter().all(|&(_, other)| other != delivery), "given twice");
             self.loans.push((offset, delivery));
         }
         self.apply(entry);
     }
 
     /// Returns the first message that was never met, and the end of a row that begins with it.
-    fn fresh(&self, count: u64) -> (u64, u64) {
+    pub(super) fn fresh(&self, count: u64) -> (u64, u64) {
         let first = *self.log.range(self.state.head..).find(|offset| !self.met.contains_key(offset)).unwrap();
         let fits = |offset: &u64| self.log.contains(offset) && !self.met.contains_key(offset);
         (first, (first..first + count).take_while(fits).last().unwrap() + 1)
@@ -160,18 +157,6 @@ impl World {
         }
     }
 
-    fn holder_gone(&mut self, holder: u32, counted: bool) {
-        for message in self.met.values_mut() {
-            if let Is::Out { delivery, ends: None } = message.is
-                && delivery >> 32 == u64::from(holder)
-            {
-                message.losses += u8::from(counted);
-                let dead = counted && message.losses >= POLICY.max_losses;
-                message.is = if dead { Is::Dead } else { Is::Ready };
-            }
-        }
-    }
-
     fn is_ready(&self, message: &Message) -> bool {
         match message.is {
             Is::Ready => true,
@@ -192,9 +177,8 @@ impl World {
         message.key == 0 || (none_out && line[0].0 == offset)
     }
 
-    fn expected_next(&self, drain: bool) -> Next {
-        let held: Vec<_> =
-            self.met.values().filter(|one| matches!(one.is, Is::Out { ends: None, .. })).collect();
+    pub(super) fn expected_next(&self, drain: bool, holder: Option<u32>) -> Next {
+        let held: Vec<_> = self.met.values().filter(|one| is_held_by(one, holder)).collect();
         let nothing = Next::Nothing { until: self.state.next_timer(self.now) };
         if held.iter().any(|message| message.losses >= ALONE_FROM) {
             return nothing;
@@ -231,16 +215,17 @@ impl World {
         match (what, loan) {
             (0..=3, _) => {
                 let (first, end) = self.fresh(count);
-                let entry = self.state.lend_fresh(first, end, if what == 0 { lease } else { HELD }, self.now);
+                let entry =
+                    self.state.lend_fresh(first, end, if what == 0 { lease } else { HELD }, self.now, None);
                 self.lend(entry.unwrap());
             }
             (4..=7, _) => {
                 self.state.ripen(self.now);
-                let next = self.state.next(self.now, flag);
-                assert_eq!(next, self.expected_next(flag));
+                let next = self.state.next(self.now, flag, None);
+                assert_eq!(next, self.expected_next(flag, None));
                 if let Next::Again(offset) | Next::Fresh { or: Some(offset) } = next {
                     let lease = if what == 4 { lease } else { HELD };
-                    let entry = self.state.lend_again(offset, lease, self.now).unwrap();
+                    let entry = self.state.lend_again(offset, lease, self.now, None).unwrap();
                     let message = &self.met[&offset];
                     assert_eq!((entry.failures, entry.losses), (message.failures, message.losses));
                     self.lend(entry);
@@ -293,7 +278,7 @@ impl World {
                 }
             }
             (19..=21, _) => self.wait(count * 100),
-            (22..=23, _) => self.reopen(flag),
+            (22..=23, _) => self.reopen(flag, pick),
             (24, _) if flag => {
                 let offset = *self.log.iter().nth(pick % 24).unwrap();
                 let passed = self.log.range(..offset).count() as u64;
@@ -379,6 +364,7 @@ impl World {
                     );
                 }
             }
+            (37.., _) => self.guest_step(op),
             _ => self.switch(),
         }
     }
@@ -411,31 +397,6 @@ impl World {
         }
         let over = |message: &Message| matches!(message.is, Is::Out { ends: Some(ends), .. } if ends <= self.now.wall);
         assert!(!self.met.values().any(over));
-    }
-
-    fn reopen(&mut self, crashed: bool) {
-        if crashed {
-            self.state = self.replayed();
-            for holder in self.state.holders_out() {
-                for entry in self.state.holder_gone(holder, true, self.now) {
-                    self.apply(entry);
-                }
-            }
-        } else {
-            for entry in self.state.close_release(self.now) {
-                self.apply(entry);
-            }
-            assert_eq!(self.state.holders_out(), Vec::<u32>::new());
-            self.state = State::from_snapshot(&self.state.to_snapshot(), self.now);
-        }
-        (1..=self.holders).for_each(|holder| self.holder_gone(holder, crashed));
-        self.begin_holder();
-    }
-
-    fn replayed(&self) -> State {
-        let mut state = State::from_snapshot(&self.stored, self.entries[0].1);
-        self.entries.iter().for_each(|(entry, now)| state.apply(entry, *now));
-        state
     }
 
     fn check(&self) {
@@ -472,7 +433,7 @@ impl World {
 }
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
-    (0u8..37, 0usize..90, 1u64..5, any::<bool>()).prop_map(|(what, pick, count, flag)| Op {
+    (0u8..47, 0usize..90, 1u64..5, any::<bool>()).prop_map(|(what, pick, count, flag)| Op {
         what,
         pick,
         count,

@@ -210,7 +210,7 @@ mod tests {
         let mut state = State::default();
         state.set_policy(DEFAULT_POLICY);
         state.begin_holder(7);
-        let lent = state.lend_fresh(0, 10, HELD, NOW).unwrap();
+        let lent = state.lend_fresh(0, 10, HELD, NOW, None).unwrap();
         state.apply(&lent, NOW);
         for offset in [1, 2] {
             let released = state.release(offset, number(offset)).unwrap();

@@ -10,18 +10,17 @@ use super::ahead::Ahead;
 use super::aside::{self, Aside};
 use super::decide::{Next, Special};
 use super::exceptions::ANY_SEGMENT;
+use super::keys::Keys;
 use super::kinds::Others;
-use super::lines::Turn;
 use super::live::{Live, Locked};
-use super::state::{Now, State};
+use super::settle::Settle;
+use super::state::Now;
 use crate::error::{Error, Result};
 use crate::format::entry::SLOT_BYTES;
 use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
 
 /// The most messages that one entry lends.
 const MOST: usize = 1024;
-/// Of so many ordering keys a receive may get several messages: each is looked at before each loan.
-const MOST_KEYS: usize = 64;
 /// The most rows of loans that are ended before anything else happens.
 const MOST_ENDED: usize = 64;
 
@@ -36,42 +35,18 @@ pub(crate) struct Loan {
     pub(crate) lease: u32,
 }
 
-/// The ordering keys of what one receive was lent.
-#[derive(Debug, Default)]
-struct Keys(Vec<Taken>);
-
-/// An ordering key of which a receive was lent messages.
-#[derive(Debug)]
-struct Taken {
-    key: u64,
-    messages: usize,
-    /// Offset and delivery number of the last one.
-    last: (u64, u64),
-}
-
-impl Keys {
-    fn took(&mut self, key: u64, last: (u64, u64)) {
-        let full = self.0.len() == MOST_KEYS;
-        match self.0.iter_mut().find(|taken| taken.key == key) {
-            _ if key == 0 => {}
-            Some(taken) => (taken.messages, taken.last) = (taken.messages + 1, last),
-            // The others of a key too many come with the next receive.
-            None if full => {}
-            None => self.0.push(Taken { key, messages: 1, last }),
-        }
-    }
-
-    /// Returns the first of the next messages of the keys, if it is ready: nobody else gets it meanwhile. A
-    /// loan may be over before it is handed out, by a discard or a seek: then others have their turn.
-    fn next(&self, state: &State) -> Option<Turn> {
-        let held = |taken: &&Taken| state.holds(taken.last.0, taken.last.1);
-        self.0.iter().filter(held).filter_map(|taken| state.next_of(taken.key, taken.messages)).min()
+impl Loan {
+    /// Returns what it is settled by.
+    pub(crate) fn settle(&self) -> Settle {
+        Settle { offset: self.message.offset, delivery: self.delivery, place: self.message.place.pair() }
     }
 }
 
 /// What a receiver asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
+    /// Whose the loans are to be; `None`: this opening's own, else those of a guest that has begun.
+    pub(crate) holder: Option<u32>,
     /// Messages, at the most.
     pub(crate) most: usize,
     /// How long the loans last, in milliseconds; all ones: as long as their holder; `None`: as the
@@ -136,7 +111,7 @@ impl Live {
             }
             rounds = rounds.saturating_sub(1);
             let seen = self.log.next();
-            if !guard.has_numbers(2 * SLOT_BYTES, left as u64)? {
+            if !guard.has_numbers(2 * SLOT_BYTES, left as u64, ask.holder)? {
                 return Ok((guard, Halt::Room { loans: left as u64 }));
             }
             let told = told.get_or_insert(guard.appended);
@@ -151,7 +126,7 @@ impl Live {
             }
             guard.state.ripen(now);
             let lease = ask.lease.unwrap_or_else(|| guard.state.lease());
-            let mut next = guard.state.next(now, ask.drain);
+            let mut next = guard.state.next(now, ask.drain, ask.holder);
             if !matches!(next, Next::Nothing { .. }) {
                 let (back, found) = self.raise(guard, now, next)?;
                 guard = back;
@@ -166,7 +141,7 @@ impl Live {
                 Next::Nothing { .. } | Next::Raised { .. } => None,
                 Next::Again(offset) => Some(offset),
                 Next::Fresh { or } => {
-                    let (back, found) = self.lend_fresh(guard, left, lease, now, loans)?;
+                    let (back, found) = self.lend_fresh(guard, left, (ask.holder, lease), now, loans)?;
                     guard = back;
                     if found {
                         continue;
@@ -176,7 +151,7 @@ impl Live {
             };
             if let Some(offset) = again {
                 let before = loans.len();
-                guard = self.lend_again(guard, offset, lease, now, loans)?;
+                guard = self.lend_again(guard, offset, (ask.holder, lease), now, loans)?;
                 if let Some(loan) = loans.get(before) {
                     keys.took(guard.state.key_of(offset), (offset, loan.delivery));
                 }
@@ -253,7 +228,7 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         most: usize,
-        lease: u32,
+        (holder, lease): (Option<u32>, u32),
         now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<(Locked<'a>, bool)> {
@@ -322,7 +297,7 @@ impl Live {
         let ends = row.first().zip(row.last()).map(|(first, last)| (first.message.offset, &last.message));
         if let Some((first, last)) = ends {
             let (end, place) = (last.offset + 1, last.place);
-            let entry = guard.state.lend_fresh(first, end, lease, now).ok_or_else(no_numbers);
+            let entry = guard.state.lend_fresh(first, end, lease, now, holder).ok_or_else(no_numbers);
             let lent = entry.and_then(|entry| self.put(&mut guard, &entry, now).map(|()| entry));
             let entry = match lent {
                 Ok(entry) => entry,
@@ -395,7 +370,7 @@ impl Live {
         &'a self,
         mut guard: Locked<'a>,
         offset: u64,
-        lease: u32,
+        (holder, lease): (Option<u32>, u32),
         now: Now,
         loans: &mut Vec<Loan>,
     ) -> Result<Locked<'a>> {
@@ -414,7 +389,7 @@ impl Live {
             self.put(&mut guard, &entry, now)?;
             return Ok(guard);
         }
-        let entry = guard.state.lend_again(offset, lease, now).ok_or_else(no_numbers)?;
+        let entry = guard.state.lend_again(offset, lease, now, holder).ok_or_else(no_numbers)?;
         self.put(&mut guard, &entry, now)?;
         loans.push(Loan { message, delivery: entry.delivery, attempt, lease });
         Ok(guard)
@@ -444,7 +419,7 @@ impl Live {
             Err(damaged) => {
                 self.log.check_promised(offset, damaged.place.segment)?;
                 // It was there when it was lent: its header has gone bad since.
-                if !guard.has_numbers(2 * SLOT_BYTES, 1)? {
+                if !guard.has_room(2 * SLOT_BYTES, 1)? {
                     // Somebody else took the room meanwhile: whoever makes it comes here again.
                     return Ok(guard);
                 }

@@ -3,11 +3,12 @@
 use super::decide::{more_of, stamp};
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
+use crate::codec::{Deserialize, Serialize};
 use crate::format::entry::{Entry, HELD, Kind, More, reason};
 use crate::offset::Offset;
 
 /// A stretch of dead letters that share their lot; most are of one message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dead {
     pub(crate) first: u64,
     pub(crate) end: u64,
@@ -20,7 +21,7 @@ pub(crate) struct Dead {
 }
 
 /// Where a message is in its life, in one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MessageState {
     /// It can be lent.

@@ -1,8 +1,6 @@
 //! How does a loan end?
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::live::{Live, Locked};
@@ -10,7 +8,6 @@ use super::written::Written;
 use crate::error::{Error, Result};
 use crate::format::entry::SLOT_BYTES;
 use crate::plant::{Plant, planted};
-use crate::wake::{Bell, Wake};
 
 /// A loan to be settled: its message and its delivery number.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +75,6 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::ack_all`].
-    #[expect(dead_code, reason = "for those who serve others, and may not block")]
     pub(crate) fn ack_all_begin(self: &Arc<Self>, loans: &[Settle]) -> Result<(Written, Vec<Result<()>>)> {
         let (guard, answers) = self.put_acks(loans)?;
         Ok((self.begun(guard, self.synced), answers))
@@ -157,7 +153,6 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::ack`].
-    #[expect(dead_code, reason = "for those who serve others, and may not block")]
     pub(crate) fn extend_begin(self: &Arc<Self>, loan: Settle, lease: u32) -> Result<Written> {
         let (guard, extended) = self.put_extend(loan, lease)?;
         Ok(self.begun(guard, self.synced && extended))
@@ -177,44 +172,6 @@ impl Live {
             self.commit.wake_changed(&mut guard);
         }
         Ok((guard, true))
-    }
-
-    /// Extends a loan again and again while `work` goes on; ends when the loan is over.
-    pub(crate) fn extend_while<R>(&self, loan: Settle, lease: u32, work: impl FnOnce() -> R) -> R {
-        let bell = Arc::new(Bell::default());
-        let waker: Weak<dyn Wake> = Arc::downgrade(&bell) as _;
-        self.clock.on_advance(waker);
-        let over = AtomicBool::new(false);
-        // Often enough that one late wake-up costs nothing.
-        let every = Duration::from_millis(lease.into()) / 3;
-        // From here on, however late the thread begins.
-        let mut next = self.clock.now().saturating_add(every);
-        let extend = || {
-            let mut heard = 0;
-            while !over.load(Ordering::Acquire) {
-                let now = self.clock.now();
-                if now < next {
-                    heard = bell.wait(heard, self.clock.patience(next));
-                    continue;
-                }
-                if self.extend(loan, lease).is_err() {
-                    return;
-                }
-                // From before it on: the loan was extended then, however long its sync took.
-                next = now.saturating_add(every);
-            }
-        };
-        let done = || {
-            over.store(true, Ordering::Release);
-            bell.wake();
-        };
-        thread::scope(|scope| {
-            // Without a thread the loan lasts as long as it was made for.
-            let _ = thread::Builder::new().name("backlog-extend".into()).spawn_scoped(scope, extend);
-            // Also when the work panics.
-            let _over = Finally(done);
-            work()
-        })
     }
 
     /// Gives up a message on loan that does not pass its checksum; the next receiver is told.
@@ -250,14 +207,5 @@ impl Live {
             }
         }
         Ok(guard)
-    }
-}
-
-/// Does something on every way out.
-struct Finally<F: Fn()>(F);
-
-impl<F: Fn()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }

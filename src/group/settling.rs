@@ -46,6 +46,11 @@ enum Stage {
 }
 
 impl Settling {
+    /// Tells whether no loan is settling.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.loans.is_empty()
+    }
+
     /// Tells whether a batch is being pushed, so that an answer is to come.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
@@ -235,7 +240,7 @@ mod tests {
         let mut state = State::default();
         state.set_policy(DEFAULT_POLICY);
         state.begin_holder(HOLDER);
-        let entry = state.lend_fresh(0, count, lease, at(0)).unwrap();
+        let entry = state.lend_fresh(0, count, lease, at(0), None).unwrap();
         state.apply(&entry, at(0));
         state
     }
@@ -277,7 +282,7 @@ mod tests {
         state.ripen(at(90_000));
 
         assert!(!state.is_ready(0, at(90_000)));
-        assert!(state.lend_again(0, HELD, at(90_000)).is_none());
+        assert!(state.lend_again(0, HELD, at(90_000), None).is_none());
         state.end_settling(0);
         assert!(state.is_ready(0, at(90_000)));
     }
@@ -301,6 +306,37 @@ mod tests {
     }
 
     #[test]
+    fn a_settling_loan_of_a_guest_that_is_gone_comes_back_when_its_batch_had_no_effect() {
+        const GUEST: u32 = 70;
+        for (stored, counted) in [(false, true), (false, false), (true, true)] {
+            let mut state = lent(1, HELD);
+            assert!(state.begin_guest(GUEST));
+            let entry = state.lend_fresh(1, 2, HELD, at(0), Some(GUEST)).unwrap();
+            state.apply(&entry, at(0));
+            let snapshot = state.to_snapshot();
+            state.begin_settling(1, entry.delivery, 5).unwrap();
+
+            let gone = state.guest_gone(GUEST, counted, at(0));
+            gone.iter().for_each(|entry| state.apply(entry, at(0)));
+
+            assert!(!state.is_ready(1, at(0)), "its batch may be stored yet");
+            assert_eq!(State::recover(&snapshot, &gone, at(0)).to_snapshot(), state.to_snapshot());
+            if stored {
+                state.settling.stored(1, 6);
+                let done = state.settled_by(6, 9).pop().unwrap();
+                state.recorded(&done);
+                state.apply(&done, at(0));
+                assert!(state.done_until(1).is_some());
+            } else {
+                state.end_settling(1);
+                assert!(state.is_ready(1, at(0)));
+                assert_eq!(state.attempt(1), 1 + u32::from(counted));
+            }
+            assert!(state.ack(1, entry.delivery).is_err());
+        }
+    }
+
+    #[test]
     fn what_is_durable_is_recorded_in_rows_and_nothing_else() {
         let mut state = lent(8, HELD);
         for (offset, end) in [(0, 10), (1, 11), (2, 20), (4, 10), (5, 11)] {
@@ -309,7 +345,7 @@ mod tests {
         }
         state.begin_settling(6, number(6), 9).unwrap();
         state.begin_settling(7, number(7), 9).unwrap();
-        state.settling.in_doubt(7, Error::Timeout);
+        state.settling.in_doubt(7, Error::Timeout { owner: None });
 
         assert_eq!(rows(&state.settled_by(9, 9)), []);
         assert_eq!(rows(&state.settled_by(11, 9)), [(0, 2), (4, 6)]);

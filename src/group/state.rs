@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(super) count: u64,
     pub(super) done: Ranges,
     pub(super) exceptions: Exceptions,
+    /// The guests that can be lent something, and the counts of their next loans; never stored.
+    pub(super) guests: Vec<(u32, u64)>,
     /// How many are on loan for the first time and are no exception.
     pub(super) out_fresh: u64,
     /// Loans whose acks are on their way in batches; never stored.
@@ -77,23 +79,6 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Takes a new holder for the loans to come. It must be in a synced snapshot before the first of
-    /// them is recorded, as at an opening: that is how recovery knows whose loans are out.
-    pub(crate) fn begin_holder(&mut self, holder: u32) {
-        debug_assert!(holder != 0 && !self.names_holder(holder));
-        self.holders.push((holder, 0));
-        self.count = 0;
-    }
-
-    /// Tells whether a holder can be mistaken for one that the state names.
-    pub(crate) fn names_holder(&self, holder: u32) -> bool {
-        self.holders.iter().any(|&(id, _)| id == holder)
-            || self.exceptions.iter().any(|(_, one)| {
-                let lent = matches!(one.life, Life::Lent { delivery, .. } if holder_of(delivery) == holder);
-                lent || (one.late != 0 && holder_of(one.late) == holder)
-            })
-    }
-
     /// Every offset below it is done.
     pub(crate) fn floor(&self) -> u64 {
         self.floor
@@ -206,6 +191,8 @@ impl State {
         let ours = self.holders.last().is_some_and(|&(holder, _)| holder == holder_of(entry.delivery));
         if ours {
             self.count = self.count.max(u64::from(count_of(entry.delivery)) + (end - first));
+        } else {
+            self.count_guest(entry.delivery, end - first);
         }
         if first < self.head || self.is_ahead(first) {
             self.change(first, end, |start, one, _| {
@@ -360,7 +347,9 @@ impl State {
             one.life = Life::Ready;
             one.losses = one.losses.saturating_add(entry.losses);
         };
-        if self.exceptions.held_by(gone).loans > 0 {
+        // One whose ack is on its way counts for no holder, but recovery would find it held: it goes back
+        // here too, and is lent to nobody before the batch has its answer.
+        if self.exceptions.held_by(gone).loans > 0 || !self.settling.is_empty() {
             let held = |one: &Exception| matches!(one.life, Life::Lent { delivery, lease: HELD, .. } if holder_of(delivery) == gone);
             let rows = self.exceptions.iter().filter(|(_, one)| held(one));
             for (start, end) in rows.map(|(start, one)| (start, one.end)).collect::<Vec<_>>() {

@@ -26,13 +26,13 @@ pub(super) fn new() -> State {
 }
 
 pub(super) fn lend(state: &mut State, first: u64, end: u64, lease: u32, now: Now) -> u64 {
-    let entry = state.lend_fresh(first, end, lease, now).unwrap();
+    let entry = state.lend_fresh(first, end, lease, now, None).unwrap();
     state.apply(&entry, now);
     entry.delivery
 }
 
 pub(super) fn again(state: &mut State, offset: u64, now: Now) -> u64 {
-    let entry = state.lend_again(offset, HELD, now).unwrap();
+    let entry = state.lend_again(offset, HELD, now, None).unwrap();
     state.apply(&entry, now);
     entry.delivery
 }
@@ -59,11 +59,11 @@ fn place_of(state: &State, now: Now) -> &'static str {
 #[test]
 fn every_arrow_of_the_picture_leads_where_it_says() {
     type Step = fn(&mut State) -> Vec<Entry>;
-    let recv: Step = |state| match state.next(START, false) {
-        Next::Again(offset) => vec![state.lend_again(offset, HELD, START).unwrap()],
-        _ => vec![state.lend_fresh(0, 1, HELD, START).unwrap()],
+    let recv: Step = |state| match state.next(START, false, None) {
+        Next::Again(offset) => vec![state.lend_again(offset, HELD, START, None).unwrap()],
+        _ => vec![state.lend_fresh(0, 1, HELD, START, None).unwrap()],
     };
-    let timed: Step = |state| vec![state.lend_fresh(0, 1, 50, START).unwrap()];
+    let timed: Step = |state| vec![state.lend_fresh(0, 1, 50, START, None).unwrap()];
     let ack: Step = |state| vec![state.ack(0, state.next_delivery().unwrap() - 1).unwrap()];
     let nack: Step =
         |state| vec![state.nack(0, state.next_delivery().unwrap() - 1, Some("no"), None, START).unwrap()];
@@ -136,16 +136,16 @@ fn a_message_lost_twice_is_handed_out_alone() {
     }
     let other = lend(&mut state, 1, 2, HELD, START);
 
-    let (passed_over, waited_for) = (state.next(START, false), state.next(START, true));
+    let (passed_over, waited_for) = (state.next(START, false, None), state.next(START, true, None));
     assert_eq!((passed_over, waited_for), (Next::Fresh { or: None }, Next::Nothing { until: None }));
     state.apply(&state.ack(1, other).unwrap(), START);
-    assert_eq!(state.next(START, false), Next::Again(0));
+    assert_eq!(state.next(START, false, None), Next::Again(0));
     assert_eq!(state.attempt(0), 3);
 
     let alone = again(&mut state, 0, START);
-    assert_eq!(state.next(START, false), Next::Nothing { until: None });
+    assert_eq!(state.next(START, false, None), Next::Nothing { until: None });
     state.apply(&state.ack(0, alone).unwrap(), START);
-    assert_eq!(state.next(START, false), Next::Fresh { or: None });
+    assert_eq!(state.next(START, false, None), Next::Fresh { or: None });
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn what_is_ready_before_a_message_to_be_alone_does_not_wait_for_it() {
     stored.exceptions[1].losses = 2;
     state = State::from_snapshot(&stored, START);
 
-    let before = state.next(START, true);
+    let before = state.next(START, true, None);
     state.begin_holder(8);
     again(&mut state, 0, START);
 
     assert_eq!(before, Next::Again(0));
-    assert_eq!(state.next(START, true), Next::Nothing { until: None });
+    assert_eq!(state.next(START, true, None), Next::Nothing { until: None });
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_close_costs_no_message_a_try() {
     }
 
     assert_eq!(state.attempt(0), 1);
-    assert_eq!(state.next(START, false), Next::Again(0));
+    assert_eq!(state.next(START, false, None), Next::Again(0));
 }
 
 #[test]
@@ -253,10 +253,10 @@ fn a_jump_of_the_wall_clock_changes_no_wait() {
     let back = Now { wall: 0, ..after(5_000) };
 
     state.ripen(jumped);
-    assert_eq!(state.next(jumped, false), Next::Fresh { or: None });
+    assert_eq!(state.next(jumped, false, None), Next::Fresh { or: None });
     assert_eq!(state.next_timer(jumped), Some(after(5_000).mono));
     state.ripen(back);
-    assert_eq!(state.next(back, false), Next::Again(0));
+    assert_eq!(state.next(back, false, None), Next::Again(0));
     assert_eq!(state.next_timer(back), None);
 }
 
@@ -270,13 +270,13 @@ fn ready_messages_come_in_offset_order_and_before_new_ones() {
     }
 
     let mut order = Vec::new();
-    while let Next::Again(offset) = state.next(START, false) {
+    while let Next::Again(offset) = state.next(START, false, None) {
         again(&mut state, offset, START);
         order.push(offset);
     }
 
     assert_eq!(order, [3, 5, 8]);
-    assert_eq!(state.next(START, false), Next::Fresh { or: None });
+    assert_eq!(state.next(START, false, None), Next::Fresh { or: None });
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_damaged_stretch_of_millions_takes_one_exception() {
     let counts = state.stats();
     assert_eq!((counts.head, counts.passed, counts.dead), (5_000_000, 4_000_002, 4_999_994));
     assert_eq!(state.to_snapshot().exceptions.len(), 3);
-    assert_eq!(state.next(START, false), Next::Again(6));
+    assert_eq!(state.next(START, false, None), Next::Again(6));
 }
 
 #[test]
@@ -385,5 +385,5 @@ fn issue_5_who_waits_at_a_paused_group_is_woken_when_a_loan_runs_out() {
 
     state.set_paused(Some(UNTIL_RESUMED), START);
 
-    assert_eq!(state.next(START, false), Next::Nothing { until: Some(after(50).mono) });
+    assert_eq!(state.next(START, false, None), Next::Nothing { until: Some(after(50).mono) });
 }

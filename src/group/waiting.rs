@@ -64,7 +64,7 @@ impl Live {
             guard = match halt {
                 Halt::Over => return Ok(back),
                 Halt::Long => back,
-                Halt::Room { loans } => self.with_numbers(back, LENDING, loans)?,
+                Halt::Room { loans } => self.with_numbers(back, LENDING, loans, ask.holder)?,
                 Halt::Nothing { seen, until } => self.sleep(back, seen, until, ask),
             };
         }
@@ -234,7 +234,7 @@ impl Live {
 
     /// Makes room and numbers for so many loans, for somebody who may not block.
     pub(super) fn make_room(&self, loans: u64) -> Result<()> {
-        self.with_numbers(self.enter()?, LENDING, loans).map(drop)
+        self.with_numbers(self.enter()?, LENDING, loans, None).map(drop)
     }
 }
 

@@ -118,3 +118,20 @@ impl Message {
         &self.block.bytes[range.clone()]
     }
 }
+
+impl Message {
+    /// Makes a message of what another process read. It is checked by whoever uses it.
+    pub(crate) fn received(
+        offset: u64,
+        time: u64,
+        place: Place,
+        position: u64,
+        record: Vec<u8>,
+        checksum: u32,
+        attributes: bool,
+    ) -> Self {
+        let block = Arc::new(Block { bytes: record });
+        let record = 0..block.bytes.len();
+        Self { offset, time, place, position, block, record, checksum, attributes }
+    }
+}

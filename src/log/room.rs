@@ -111,12 +111,12 @@ impl Room {
 
     /// Says that no group may have more messages that are not done.
     pub(crate) fn too_many(&self, queue: &Path) -> Error {
-        Error::AtLimit { what: "messages", limit: self.max_messages(), path: queue.to_path_buf() }
+        Error::AtLimit { what: "messages".into(), limit: self.max_messages(), path: queue.to_path_buf() }
     }
 
     /// Says that the segments may not have more bytes.
     pub(crate) fn too_long(&self, queue: &Path) -> Error {
-        Error::AtLimit { what: "bytes", limit: self.max_bytes(), path: queue.to_path_buf() }
+        Error::AtLimit { what: "bytes".into(), limit: self.max_bytes(), path: queue.to_path_buf() }
     }
 
     /// Claims room that is about to be made. It is over when the batch is written, or the claim goes.

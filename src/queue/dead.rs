@@ -1,17 +1,18 @@
 //! What is known of messages that nobody has on loan: dead letters, and what can be looked at?
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::Content;
-use crate::engine::Handle;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::reason;
-use crate::group::live::Live;
 use crate::group::rule::{Dead, MessageState};
-use crate::log::reader::{Cursor, Step};
+use crate::log::reader::{Cursor, Message};
 use crate::offset::Offset;
+use crate::share::member::Member;
+use crate::share::place::Handle;
 
 /// A message that was given up, or a row of neighbours that share their lot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,26 +100,32 @@ impl Deref for Peek {
 /// [`Group::browse`](super::Group::browse).
 #[derive(Debug)]
 pub struct Browse {
-    handle: Arc<Handle>,
-    live: Arc<Live>,
-    cursor: Cursor,
+    /// Keeps the queue open.
+    _handle: Arc<Handle>,
+    member: Member,
+    cursor: Option<Cursor>,
     /// Rows of offsets that are left, the next one last.
     rows: Vec<(u64, u64)>,
+    /// What was found and not yet shown.
+    found: VecDeque<Result<(Message, MessageState)>>,
     state: Option<MessageState>,
 }
 
 impl Browse {
-    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>, state: MessageState) -> Self {
-        let mut rows = live.rows(state, handle.engine().log.next());
+    pub(super) fn new(handle: Arc<Handle>, member: Member, state: MessageState) -> Self {
+        let (mut rows, mut found) = (Vec::new(), VecDeque::new());
+        match member.rows(state) {
+            Ok(all) => rows = all,
+            Err(error) => found.push_back(Err(error)),
+        }
         rows.reverse();
-        let cursor = Cursor::new(live.log.clone());
-        Self { handle, live, cursor, rows, state: Some(state) }
+        Self { _handle: handle, member, cursor: None, rows, found, state: Some(state) }
     }
 
     /// Looks at one message, whatever its state.
-    pub(super) fn one(handle: Arc<Handle>, live: Arc<Live>, offset: u64) -> Self {
-        let cursor = Cursor::new(live.log.clone());
-        Self { handle, live, cursor, rows: vec![(offset, offset + 1)], state: None }
+    pub(super) fn one(handle: Arc<Handle>, member: Member, offset: u64) -> Self {
+        let rows = vec![(offset, offset + 1)];
+        Self { _handle: handle, member, cursor: None, rows, found: VecDeque::new(), state: None }
     }
 }
 
@@ -126,46 +133,38 @@ impl Iterator for Browse {
     type Item = Result<Peek>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let engine = self.handle.engine();
         loop {
-            if let Err(error) = engine.check_open() {
+            if let Some(found) = self.found.pop_front() {
+                let content = found.and_then(|(message, state)| {
+                    let content =
+                        Content::new(self.member.queue(), message).map_err(|message| unread(&message));
+                    content.map(|content| Peek { content, state })
+                });
+                return Some(content);
+            }
+            if let Err(error) = self.member.check_open() {
                 self.rows.clear();
                 return Some(Err(error));
             }
             let (first, end) = self.rows.pop()?;
-            self.cursor.seek(first, None);
-            let step = match self.cursor.next() {
-                Ok(step) => step,
+            match self.member.look(&mut self.cursor, (first, end), self.state) {
+                Ok((found, next)) => {
+                    self.found = found.into();
+                    if next < end {
+                        self.rows.push((next, end));
+                    }
+                }
                 Err(error) => {
                     self.rows.clear();
                     return Some(Err(error));
                 }
-            };
-            match step {
-                Step::Message(mut message) if message.offset < end => {
-                    let offset = message.offset;
-                    if offset + 1 < end {
-                        self.rows.push((offset + 1, end));
-                    }
-                    match message.check(&engine.log) {
-                        Ok(true) => {}
-                        Ok(false) => return Some(Err(message.damaged(&engine.log))),
-                        Err(error) => return Some(Err(error)),
-                    }
-                    let state = self.state.unwrap_or_else(|| self.live.state_of(offset));
-                    return Some(match Content::new(engine.queue, message) {
-                        Ok(content) => Ok(Peek { content, state }),
-                        Err(message) => Err(message.damaged(&engine.log)),
-                    });
-                }
-                Step::Damaged(damaged) if damaged.first < end => {
-                    if damaged.end < end {
-                        self.rows.push((damaged.end, end));
-                    }
-                    return Some(Err(damaged.error(&engine.log)));
-                }
-                Step::Message(_) | Step::Damaged(_) | Step::End => {}
             }
         }
     }
+}
+
+/// Says that a record passed its checksum and does not parse.
+fn unread(message: &Message) -> Error {
+    let what = format!("message {} is made as this version does not know", message.offset);
+    Error::Invalid { what }
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use super::dead::{Browse, DeadLetter, Peek};
 use super::group_options::{GroupOptions, Start};
-use super::stats::{GroupStats, group_stats};
 use crate::clock;
 use crate::consumer::Consumer;
-use crate::engine::Handle;
+use crate::engine::stats::GroupStats;
 use crate::error::Result;
 use crate::format::snapshot::UNTIL_RESUMED;
-use crate::group::live::Live;
 use crate::group::rule::MessageState;
 use crate::message::check_key;
 use crate::offset::Offset;
 use crate::options::Durability;
+use crate::share::member::Member;
+use crate::share::place::Handle;
 
 /// The group that appears with its first consumer.
 pub(super) const DEFAULT: &str = "default";
@@ -24,39 +24,40 @@ pub(super) const DEFAULT: &str = "default";
 #[derive(Clone, Debug)]
 pub struct Group {
     handle: Arc<Handle>,
-    live: Arc<Live>,
+    member: Member,
     /// Of the outputs of those who ack with them.
     durability: Durability,
 }
 
 impl Group {
-    pub(super) fn new(handle: Arc<Handle>, live: Arc<Live>, durability: Durability) -> Self {
-        Self { handle, live, durability }
+    pub(super) fn new(handle: Arc<Handle>, member: Member, durability: Durability) -> Self {
+        Self { handle, member, durability }
     }
 
     /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.live.name
+        self.member.name()
     }
 
     /// Returns a consumer; it competes with all others of the group.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
-        Consumer::new(self.handle.clone(), self.live.clone(), self.durability)
+        Consumer::new(self.handle.clone(), self.member.clone(), self.durability)
     }
 
-    /// Counts the group's messages. Reads nothing from the disk.
+    /// Counts the group's messages. Reads nothing from the disk; where another process has the queue open, it is
+    /// asked, and there is nothing where it does not answer.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
-        group_stats(self.handle.engine(), &self.live)
+        self.member.stats().unwrap_or_else(|_| GroupStats::nothing(self.name()))
     }
 
     /// Lists the dead letters, in offset order. Reads nothing from the disk:
     /// [`browse`](Group::browse) shows the messages.
     #[must_use]
     pub fn dead(&self) -> Vec<DeadLetter> {
-        self.live.dead().into_iter().map(DeadLetter::new).collect()
+        self.member.dead().unwrap_or_default().into_iter().map(DeadLetter::new).collect()
     }
 
     /// Makes dead letters ready again, with their counters at zero; returns how many. Offsets that are
@@ -66,7 +67,7 @@ impl Group {
     /// [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Closed`](crate::Error::Closed), [`Error::NoSuchGroup`](crate::Error::NoSuchGroup).
     pub fn revive(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
-        self.handle.engine().revive(&self.live, Some(&numbers(offsets)))
+        self.member.revive(Some(&numbers(offsets)))
     }
 
     /// Makes all dead letters ready again, but for those whose bytes have gone bad.
@@ -74,7 +75,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn revive_all(&self) -> Result<u64> {
-        self.handle.engine().revive(&self.live, None)
+        self.member.revive(None)
     }
 
     /// Makes messages done in this group without a delivery, wherever they are: ready, delayed, dead,
@@ -87,7 +88,7 @@ impl Group {
     /// As [`Group::revive`]; when the log cannot be read. While it is not known of an
     /// [`ack_with`](crate::Delivery::ack_with) whether it is stored, what that said: the next opening knows.
     pub fn discard(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
-        self.handle.engine().discard_in(&self.live, &numbers(offsets))
+        self.member.discard(&numbers(offsets))
     }
 
     /// Makes the messages with that [dedup](crate::Message::dedup_key) or
@@ -97,7 +98,7 @@ impl Group {
     /// As [`Group::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
     pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
         check_key(key.as_ref())?;
-        self.handle.engine().discard_key_in(&self.live, key.as_ref())
+        self.member.discard_key(key.as_ref())
     }
 
     /// Makes everything done in this group that was pushed so far, loans and dead letters included;
@@ -106,7 +107,7 @@ impl Group {
     /// # Errors
     /// As [`Group::discard`].
     pub fn purge(&self) -> Result<u64> {
-        self.handle.engine().purge(&self.live)
+        self.member.purge()
     }
 
     /// Goes on reading elsewhere, to see messages again or to skip some: at the beginning, the end, a
@@ -116,7 +117,7 @@ impl Group {
     /// # Errors
     /// As [`Group::discard`].
     pub fn seek(&self, to: Start) -> Result<Offset> {
-        self.handle.engine().seek(&self.live, to.place()).map(Offset::known)
+        self.member.seek(to.place()).map(Offset::known)
     }
 
     /// Lends nothing until [`Group::resume`]: what is on loan can be settled, pushes go on. Survives
@@ -125,7 +126,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn pause(&self) -> Result<()> {
-        self.live.pause(Some(UNTIL_RESUMED))
+        self.member.pause(Some(UNTIL_RESUMED))
     }
 
     /// Lends nothing for so long, or until [`Group::resume`]: the peer is away, and no tries are to be
@@ -134,8 +135,8 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn pause_for(&self, time: Duration) -> Result<()> {
-        let until = self.handle.engine().clock.wall().saturating_add(clock::millis(time));
-        self.live.pause(Some(until.min(UNTIL_RESUMED - 1)))
+        let until = self.member.clock().wall().saturating_add(clock::millis(time));
+        self.member.pause(Some(until.min(UNTIL_RESUMED - 1)))
     }
 
     /// Ends a pause.
@@ -143,7 +144,7 @@ impl Group {
     /// # Errors
     /// As [`Group::revive`].
     pub fn resume(&self) -> Result<()> {
-        self.live.pause(None)
+        self.member.pause(None)
     }
 
     /// Gives every loan of the group back, uncounted: the messages are ready again, and who had them
@@ -152,13 +153,15 @@ impl Group {
     /// # Errors
     /// As [`Group::discard`].
     pub fn release_all(&self) -> Result<u64> {
-        self.handle.engine().release_all(&self.live)
+        self.member.release_all()
     }
 
     /// Returns the options that the group has, to be changed and [set](Group::set).
-    #[must_use]
-    pub fn options(&self) -> GroupOptions {
-        self.live.look(|state| GroupOptions::of(state.policy(), state.kinds()))
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::NoSuchGroup`](crate::Error::NoSuchGroup).
+    pub fn options(&self) -> Result<GroupOptions> {
+        self.member.policy().map(|(policy, kinds)| GroupOptions::of(policy, &kinds))
     }
 
     /// Changes how the group treats failures and loans, and which kinds it takes, for all that is decided
@@ -168,7 +171,7 @@ impl Group {
     /// As [`Group::revive`].
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
     pub fn set(&self, options: GroupOptions) -> Result<()> {
-        self.live.set_policy(options.policy(), options.kinds_in_order()?)
+        self.member.set_policy(options.policy(), options.kinds_in_order()?)
     }
 
     /// Looks at a message, without a loan; `None` if there is none of that number.
@@ -176,14 +179,14 @@ impl Group {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged), or when the disk refuses.
     pub fn peek(&self, offset: Offset) -> Result<Option<Peek>> {
-        Browse::one(self.handle.clone(), self.live.clone(), offset.get()).next().transpose()
+        Browse::one(self.handle.clone(), self.member.clone(), offset.get()).next().transpose()
     }
 
     /// Looks at the messages that are in a state now, in offset order, without a loan: whatever happens
     /// to them while one browses. Damage is an item, and the browsing goes on behind it.
     #[must_use]
     pub fn browse(&self, state: MessageState) -> Browse {
-        Browse::new(self.handle.clone(), self.live.clone(), state)
+        Browse::new(self.handle.clone(), self.member.clone(), state)
     }
 }
 

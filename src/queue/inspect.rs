@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::limits::Limits;
-use super::pins::{Pin, pins};
-use super::stats::GroupStats;
 use crate::clock::{Clock, SystemClock};
-use crate::engine::{look, pins::weigh};
+use crate::engine::look;
+use crate::engine::pinned::{Pin, pins};
+use crate::engine::pins::weigh;
+use crate::engine::stats::GroupStats;
 use crate::error::{Error, Result};
 use crate::inspect::{Finding, Progress};
 use crate::storage::Storage;

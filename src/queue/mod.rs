@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt, Ticket};
+pub use crate::engine::pinned::{Pin, PinnedSegment};
 use crate::engine::recovery::Recovery;
-use crate::engine::{Claim, Handle, IDLE, NewGroup};
+pub use crate::engine::stats::{GroupStats, Stats};
+use crate::engine::{Claim, NewGroup};
 use crate::error::Result;
 pub use crate::message::Message;
 use crate::message::{self, Ready, check_key};
 use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
+use crate::share::place::{Handle, Place};
 
 mod dead;
 mod group;
@@ -19,10 +22,8 @@ mod group_options;
 mod inspect;
 mod limits;
 mod options;
-mod pins;
 #[cfg(feature = "schedules")]
 mod schedules;
-mod stats;
 
 pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
@@ -30,10 +31,8 @@ pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, SegmentStats, inspect, verify};
 pub use limits::Limits;
 pub use options::Options;
-pub use pins::{Pin, PinnedSegment};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
-pub use stats::{GroupStats, Stats};
 
 /// A durable queue that lives in a folder.
 ///
@@ -88,7 +87,7 @@ impl Queue {
     /// [`Error::Closed`](crate::Error::Closed).
     pub fn push<'a>(&self, message: impl Into<Message<'a>>) -> Result<Offset> {
         let message = message.into();
-        let offsets = self.handle.engine().push(&[self.ready(&message)?.record()], self.durability)?;
+        let offsets = self.place().push(&[self.ready(&message)?.record()], self.durability)?;
         Ok(Offset::known(offsets.end() - 1))
     }
 
@@ -103,11 +102,11 @@ impl Queue {
         M: Into<Message<'a>>,
     {
         let messages: Vec<Message<'a>> = messages.into_iter().map(Into::into).collect();
-        let engine = self.handle.engine();
+        let place = self.place();
         message::with_records(
             &messages,
-            || engine.clock.wall(),
-            |records| engine.push(records, self.durability),
+            || place.clock().wall(),
+            |records| place.push(records, self.durability),
         )
     }
 
@@ -125,14 +124,15 @@ impl Queue {
     /// [`Error::Poisoned`](crate::Error::Poisoned). Everything else is told by the ticket.
     pub fn push_deferred<'a>(&self, message: impl Into<Message<'a>>) -> Result<Ticket> {
         let message = message.into();
-        self.handle
-            .engine()
-            .push_deferred(&[self.ready(&message)?.record()], self.durability)
-            .map(Ticket::of_push)
+        self.place().push_deferred(&[self.ready(&message)?.record()], self.durability).map(Ticket::of_push)
+    }
+
+    fn place(&self) -> &Place {
+        self.handle.place()
     }
 
     fn ready<'a>(&self, message: &'a Message<'_>) -> Result<Ready<'a>> {
-        message.ready(|| self.handle.engine().clock.wall())
+        message.ready(|| self.place().clock().wall())
     }
 
     /// Returns a handle that pushes at another level; the queue and its other handles stay as they are.
@@ -146,7 +146,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed).
     pub fn sync(&self) -> Result<()> {
-        self.handle.engine().sync()
+        self.place().sync()
     }
 
     /// Returns a consumer of the group `default`, which appears with its first consumer.
@@ -155,7 +155,7 @@ impl Queue {
     /// As [`Queue::create_group`].
     pub fn consumer(&self) -> Result<Consumer> {
         let new: NewGroup = GroupOptions::default().new_group();
-        let group = self.handle.engine().group_or_create(group::DEFAULT, &new)?;
+        let group = self.place().group_or_create(group::DEFAULT, new)?;
         Ok(Consumer::new(self.handle.clone(), group, self.durability))
     }
 
@@ -169,8 +169,8 @@ impl Queue {
     /// then.
     #[expect(clippy::needless_pass_by_value, reason = "options are built in place and given away")]
     pub fn create_group(&self, name: &str, options: GroupOptions) -> Result<Group> {
-        let live = self.handle.engine().create_group(name, &options.new_group())?;
-        Ok(Group::new(self.handle.clone(), live, self.durability))
+        let member = self.place().create_group(name, options.new_group())?;
+        Ok(Group::new(self.handle.clone(), member, self.durability))
     }
 
     /// Finds a group that was created before.
@@ -179,14 +179,14 @@ impl Queue {
     /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), which lists those there are;
     /// [`Error::Damaged`](crate::Error::Damaged) if its file is: the others work.
     pub fn group(&self, name: &str) -> Result<Group> {
-        let live = self.handle.engine().group(name)?;
-        Ok(Group::new(self.handle.clone(), live, self.durability))
+        let member = self.place().group(name)?;
+        Ok(Group::new(self.handle.clone(), member, self.durability))
     }
 
     /// Returns the names of the groups, in alphabetical order.
     #[must_use]
     pub fn groups(&self) -> Vec<String> {
-        self.handle.engine().all_groups().iter().map(|group| group.name.clone()).collect()
+        self.place().groups()
     }
 
     /// Removes a group and all it knows, dead letters included. Its consumers get
@@ -195,7 +195,7 @@ impl Queue {
     /// # Errors
     /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), or when the disk refuses.
     pub fn remove_group(&self, name: &str) -> Result<()> {
-        self.handle.engine().remove_group(name)
+        self.place().remove_group(name)
     }
 
     /// Marks many deliveries as done, with one write and one sync for all of a group. The answers
@@ -217,15 +217,15 @@ impl Queue {
     /// [`Error::NoSuchGroup`](crate::Error::NoSuchGroup), [`Error::Closed`](crate::Error::Closed),
     /// [`Error::Poisoned`](crate::Error::Poisoned).
     pub fn settle(&self, receipt: &Receipt, outcome: &Outcome) -> Result<()> {
-        let engine = self.handle.engine();
+        let place = self.place();
         match outcome {
             Outcome::AckWith(outputs) if !outputs.is_empty() => {
-                let wall = || engine.clock.wall();
+                let wall = || place.clock().wall();
                 message::with_records(outputs, wall, |records| {
-                    engine.settle_with(&claim(receipt), records, self.durability).map(drop)
+                    place.settle_with(&claim(receipt), records, self.durability).map(drop)
                 })
             }
-            outcome => engine.settle(&claim(receipt), outcome.end()),
+            outcome => place.settle(&claim(receipt), outcome.end()),
         }
     }
 
@@ -234,7 +234,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::settle`].
     pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
-        self.handle.engine().extend(&claim(receipt), consumer::millis(lease))
+        self.place().extend(&claim(receipt), consumer::millis(lease))
     }
 
     /// Makes a message done in every group, without a delivery, wherever it is; who has it on loan
@@ -245,7 +245,7 @@ impl Queue {
     /// [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Closed`](crate::Error::Closed): it may be done in some groups and not in others.
     pub fn discard(&self, offset: Offset) -> Result<bool> {
-        self.handle.engine().discard(offset.get()).map(|groups| groups > 0)
+        self.place().discard(offset.get()).map(|groups| groups > 0)
     }
 
     /// Makes the messages with that [dedup](Message::dedup_key) or [unique key](Message::unique_key) done in
@@ -256,26 +256,26 @@ impl Queue {
     /// As [`Queue::discard`]; [`Error::Invalid`](crate::Error::Invalid) for what is no key.
     pub fn discard_key(&self, key: impl AsRef<[u8]>) -> Result<u64> {
         check_key(key.as_ref())?;
-        self.handle.engine().discard_key(key.as_ref())
+        self.place().discard_key(key.as_ref())
     }
 
     /// Tells what opening found.
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
-        &self.handle.engine().recovery
+        self.place().recovery()
     }
 
     /// Counts messages, by group. Reads nothing from the disk. In a forked child it tells of nothing.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        stats::stats(self.handle.engine())
+        self.place().stats()
     }
 
     /// Tells which limits hold: of what is kept, and of how much may come. They are stored with the queue, and
     /// changed by [`Options`].
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits::of(&self.handle.engine().limits())
+        Limits::of(&self.place().limits())
     }
 
     /// Lists what each group keeps of the log, and by which messages: in alphabetical order of names. Reads
@@ -284,7 +284,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed).
     pub fn pins(&self) -> Result<Vec<Pin>> {
-        pins::pins_of(&self.handle)
+        self.place().pins()
     }
 
     /// Does what the background thread does, for those who opened with
@@ -295,11 +295,7 @@ impl Queue {
     /// # Errors
     /// When the disk refuses.
     pub fn run_duties(&self) -> Result<()> {
-        let engine = self.handle.engine();
-        engine.log.check_process()?;
-        engine.lead_for_deferred();
-        while engine.run_duties()?.is_some_and(|wait| wait < IDLE) {}
-        Ok(())
+        self.place().run_duties()
     }
 
     /// Closes the queue, from any thread, however many handles there are: writes what tickets wait
@@ -312,7 +308,7 @@ impl Queue {
     /// What kept the queue from being closed cleanly. It is closed all the same, and nothing that
     /// was acknowledged is lost.
     pub fn close(&self) -> Result<()> {
-        self.handle.engine().close()
+        self.place().close()
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Queue;
 use crate::clock::{self, Clock, SystemClock};
-use crate::engine::{Engine, Handle};
 use crate::error::{Error, Result};
 use crate::options::{Durability, LEAST_BYTES, Settings, WhenFull, Window};
+use crate::share::place::{Handle, Place};
 use crate::storage::Storage;
 use crate::storage::disk::Disk;
 
@@ -151,9 +151,20 @@ impl Options {
         self
     }
 
+    /// Sets whether this process has the queue for itself (default, in this version: yes): others that open it get
+    /// [`Error::Locked`], and so does this one where somebody has it open for himself. With `false`, said by all of
+    /// them, the first is the owner; others reach it through that one, as its guests, and one of them takes over
+    /// when it goes. **In development**: what is not yet proven is listed in `docs/PROTOCOL.md`.
+    #[must_use]
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.settings.exclusive = exclusive;
+        self
+    }
+
     /// Sets whether the queue may use threads of its own (default: yes): one for the background work
     /// of all queues of the process, one for deferred pushes, and one for tasks that receive and for
-    /// deferred acks. Without them, call [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is
+    /// deferred acks. Without them the queue is exclusive, and you call
+    /// [`Queue::run_duties`] now and then; a [`Ticket`](super::Ticket) that is
     /// polled, rather than waited for, makes progress there only, and so does a task that receives where room
     /// for loans must be made, or a time comes. A ticket that is waited for with a deadline may overrun it.
     #[must_use]
@@ -214,16 +225,16 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an option that cannot be meant. [`Error::NotAQueue`] where there is no
-    /// queue and none is to be created, or something else. [`Error::Locked`] when it is open
-    /// elsewhere. [`Error::NetworkFileSystem`] unless that is allowed. [`Error::Refused`] when a file is missing, foreign or too short, and
+    /// queue and none is to be created, or something else. [`Error::Locked`] when somebody has it open for
+    /// himself alone. [`Error::Timeout`] when the process that has it open does not answer. [`Error::NetworkFileSystem`] unless that is allowed. [`Error::Refused`] when a file is missing, foreign or too short, and
     /// [`Error::Version`] when a newer version wrote it: nothing was changed. [`Error::Full`],
     /// [`Error::Io`].
     pub fn open(self) -> Result<Queue> {
         self.check()?;
         let durability = self.settings.durability;
         let (storage, clock) = self.outside();
-        let engine = Engine::open(storage, clock, self.settings)?;
-        Ok(Queue::new(Arc::new(Handle::new(engine)), durability))
+        let place = Place::open(storage, clock, self.settings)?;
+        Ok(Queue::new(Arc::new(Handle::new(place)), durability))
     }
 
     /// As [`inspect`](crate::inspect), on the simulated disk and by the clock that were given.

@@ -1,16 +1,10 @@
 //! How does a program have a message pushed again and again?
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Message, Queue};
-use crate::engine::schedules::{Made, Make, MissedTicks, Told, tick_key};
+use crate::engine::schedules::{MissedTicks, Told};
 use crate::error::Result;
-
-/// The header of a scheduled message that names its schedule.
-const NAME: &str = "schedule";
-/// The header of a scheduled message that tells its tick, in milliseconds since 1970.
-const TICK: &str = "tick";
 
 /// A schedule of an open queue, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +25,8 @@ impl Queue {
     /// the week, in UTC (`30 3 * * mon-fri`, `*/15 * * * *`). Each tick is one message, whoever runs the
     /// program again, or in turn; a crash changes nothing. Durable when it is there.
     ///
-    /// The schedule holds as long as the queue is open: say it after each opening. The folder remembers
+    /// The schedule holds as long as the queue is open: say it after each opening. (Where another process has it
+    /// open, as long as that does.) The folder remembers
     /// the last tick of each name, so that ticks which came while nobody had the queue open are known as
     /// missed: the last of them is pushed ([`Queue::every_with`] for another policy). Saying it again replaces
     /// it; with another expression, from now on.
@@ -73,18 +68,7 @@ impl Queue {
         message: impl Into<Message<'a>>,
         missed: MissedTicks,
     ) -> Result<()> {
-        let message = message.into().into_owned();
-        let named = name.to_owned();
-        let make: Make = Arc::new(move |tick, wall| {
-            let told = i64::try_from(tick).unwrap_or(i64::MAX);
-            let message = Message::from(&message).header(NAME, &named[..]).header(TICK, told);
-            let message = message.dedup_key(tick_key(&named, tick));
-            let ready = message.ready(|| wall)?;
-            let record = ready.record();
-            let (attributes, payload) = (record.attributes.to_vec(), record.payload.to_vec());
-            Ok(Made { attributes, payload, tags: record.tags })
-        });
-        self.handle.engine().schedule(name, cron, missed, make)
+        self.place().schedule(name, cron, missed, message.into().plan()?)
     }
 
     /// Ends a schedule, and forgets its last tick; tells whether there was one, or a last tick of one.
@@ -92,7 +76,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed), [`Error::Poisoned`](crate::Error::Poisoned).
     pub fn unschedule(&self, name: &str) -> Result<bool> {
-        self.handle.engine().unschedule(name)
+        self.place().unschedule(name)
     }
 
     /// Lists the schedules, in alphabetical order of names.
@@ -105,6 +89,6 @@ impl Queue {
             last: told.last.map(time),
             next: told.next.map(time),
         };
-        self.handle.engine().schedules().into_iter().map(schedule).collect()
+        self.place().schedules().into_iter().map(schedule).collect()
     }
 }

@@ -13,10 +13,10 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use fs2::FileExt as _;
 use memmap2::{Advice, MmapMut, MmapOptions};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,8 +26,11 @@ use crate::error::is_lack_of_room;
 use super::{Access, Entry, File, Kind, Lock, Mapping, Storage, removed};
 
 mod fork;
+mod locks;
+mod socket;
 
 pub(crate) use fork::Process;
+pub(crate) use socket::{other_user, process_of};
 
 /// Where a mapping may start.
 const PAGE: u64 = 4096;
@@ -252,19 +255,31 @@ impl Storage for Disk {
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
-        // Never truncated: the text in it is the holder's until the lock is ours.
-        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?.file;
-        match retry(|| file.try_lock_exclusive()) {
-            Ok(()) => {}
-            Err(error) if is_contended(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        let folder = fs::File::from(self.open_dir("")?);
-        match retry(|| folder.try_lock_exclusive()) {
-            Err(error) if is_contended(&error) => Ok(None),
-            // Some file systems lock no folders: the file has to do.
-            Ok(()) | Err(_) => Ok(Some(Box::new(DiskLock { folder, file }))),
-        }
+        locks::lock(self, name)
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
+        locks::hold(self, name)
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        locks::is_held(self, name)
+    }
+
+    fn remove_unheld(&self, name: &str) -> io::Result<bool> {
+        locks::remove_unheld(self, name)
+    }
+
+    fn has_sockets(&self) -> bool {
+        true
+    }
+
+    fn listen(&self, name: &str) -> io::Result<Option<UnixListener>> {
+        self.bind(name).map(Some)
+    }
+
+    fn connect(&self, name: &str) -> io::Result<UnixStream> {
+        self.connect_to(name)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -394,25 +409,6 @@ impl Mapping for DiskMapping {
     }
 }
 
-/// The lock's file. Closed on drop, never unlocked: a forked child shares the lock, and would lose
-/// it with the parent's unlock. Never unlinked: two processes could lock two files of one name.
-/// Somebody may do that all the same, to be rid of what he takes for stale: so the folder is locked
-/// too.
-#[derive(Debug)]
-struct DiskLock {
-    /// Closed first: who has got hold of the file's lock finds this one free.
-    #[expect(dead_code, reason = "held, not used")]
-    folder: fs::File,
-    file: fs::File,
-}
-
-impl Lock for DiskLock {
-    fn note(&self, text: &str) -> io::Result<()> {
-        retry(|| self.file.set_len(0))?;
-        self.file.write_all_at(text.as_bytes(), 0)
-    }
-}
-
 /// Names the network file system of a magic number, as `statfs(2)` lists them.
 fn network_of(magic: impl Into<i64>) -> Option<&'static str> {
     // Where the field has 32 bits, a number with its highest bit set comes as a negative one.
@@ -438,10 +434,6 @@ fn refused(why: &str) -> io::Error {
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
-}
-
-fn is_contended(error: &io::Error) -> bool {
-    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
 }
 
 fn is_unsupported(error: &io::Error) -> bool {

@@ -12,11 +12,12 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) mod disk;
-pub(crate) use disk::Process;
+pub(crate) use disk::{Process, other_user, process_of};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 #[cfg(test)]
@@ -103,6 +104,27 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// handle, here or in another process, holds it, though its file may have been removed meanwhile.
     /// Two locks in one folder exclude each other, whatever their names.
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Tells whether processes can reach each other by a socket in the folder.
+    fn has_sockets(&self) -> bool;
+
+    /// Makes a socket of that name, for other processes of the same user; `None` where there can be none.
+    fn listen(&self, name: &str) -> io::Result<Option<UnixListener>>;
+
+    /// Connects to a socket; `NotFound` or `ConnectionRefused` where nobody listens.
+    fn connect(&self, name: &str) -> io::Result<UnixStream>;
+    /// Makes a file and holds its lock, without waiting: so others see that this process lives. `None`: the
+    /// name is taken, or somebody took the file for left over in the moment before it was locked; another
+    /// name will do. Nothing of it need be synced: with the power all who hold locks go too.
+    fn hold(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Tells whether anybody holds the lock of a file, this process too; nobody does where there is none.
+    /// Leaves the lock as it is.
+    fn is_held(&self, name: &str) -> io::Result<bool>;
+
+    /// Removes a file whose lock nobody holds; `false`, and nothing is done, where somebody does. Nobody can
+    /// take the lock in between.
+    fn remove_unheld(&self, name: &str) -> io::Result<bool>;
 
     /// Counts the bytes of the file system that are free for us.
     fn free_bytes(&self) -> io::Result<u64>;

@@ -37,6 +37,8 @@ on_both_disks![
     a_lock_excludes_until_it_is_dropped,
     a_lock_whose_file_was_removed_excludes_all_the_same,
     a_folder_with_something_in_it_is_not_removed,
+    a_file_that_is_held_is_seen_and_not_removed_until_its_holder_ends,
+    a_name_that_is_taken_is_not_held_again,
     a_mapped_store_is_read_back_before_and_after_a_sync,
     a_name_that_is_missing_is_not_found,
     a_name_that_is_taken_is_not_made_again,
@@ -97,6 +99,35 @@ fn a_lock_whose_file_was_removed_excludes_all_the_same(disk: &dyn Storage) {
 
     drop(held);
     assert!(disk.lock("LOCK").unwrap().is_some());
+}
+
+fn a_file_that_is_held_is_seen_and_not_removed_until_its_holder_ends(disk: &dyn Storage) {
+    disk.make_dir("holders").unwrap();
+    assert!(!disk.is_held("holders/1").unwrap(), "there is none");
+    let held = disk.hold("holders/1").unwrap().unwrap();
+    held.note("pid 7").unwrap();
+
+    assert!(disk.is_held("holders/1").unwrap() && !disk.is_held("holders/2").unwrap());
+    assert!(disk.is_held("holders/1").unwrap(), "looking changes nothing");
+    assert!(!disk.remove_unheld("holders/1").unwrap());
+    assert_eq!(content(disk, "holders/1"), b"pid 7");
+    assert!(disk.lock("LOCK").unwrap().is_some(), "the queue's lock is another");
+    drop(held);
+
+    assert!(!disk.is_held("holders/1").unwrap());
+    assert!(disk.remove_unheld("holders/1").unwrap() && disk.remove_unheld("holders/1").unwrap());
+    assert_eq!(kind(disk.open("holders/1", Access::Read)), ErrorKind::NotFound);
+}
+
+fn a_name_that_is_taken_is_not_held_again(disk: &dyn Storage) {
+    file_of(disk, "a", b"mine");
+
+    assert!(disk.hold("a").unwrap().is_none());
+    let held = disk.hold("b").unwrap();
+    assert!(disk.hold("b").unwrap().is_none());
+    drop(held);
+    assert!(disk.hold("b").unwrap().is_none(), "left over, until it is removed");
+    assert_eq!(content(disk, "a"), b"mine");
 }
 
 fn the_note_of_a_lock_replaces_the_one_before(disk: &dyn Storage) {

@@ -64,7 +64,7 @@ on_both_disks! {
         queue.push_batch([image("passed over"), mail("again"), mail("later")]).unwrap();
         group.consumer().recv().unwrap().nack("not now").unwrap();
 
-        group.set(group.options().kinds(["thumbnail/1"])).unwrap();
+        group.set(group.options().unwrap().kinds(["thumbnail/1"])).unwrap();
 
         queue.push_batch([mail("not any more"), image("taken")]).unwrap();
         // What was never met is of the wrong kind now; what was met comes again.
@@ -74,7 +74,7 @@ on_both_disks! {
         let queue = world.open_after_kill();
         let group = queue.group("g").unwrap();
         assert_eq!(group.stats().kinds, ["thumbnail/1"]);
-        group.set(group.options().kinds([] as [&str; 0])).unwrap();
+        group.set(group.options().unwrap().kinds([] as [&str; 0])).unwrap();
         queue.push(mail("of any kind")).unwrap();
         assert_eq!(drain(&group.consumer()), ["of any kind"]);
         // A seek meets all of them anew.
@@ -108,7 +108,7 @@ on_both_disks! {
 
         for kinds in [vec![String::new()], vec!["x".repeat(256)], many] {
             let new = queue.create_group("new", GroupOptions::new().kinds(kinds.clone())).unwrap_err();
-            let set = group.set(group.options().kinds(kinds)).unwrap_err();
+            let set = group.set(group.options().unwrap().kinds(kinds)).unwrap_err();
 
             assert!(matches!((&new, &set), (Error::Invalid { .. }, Error::Invalid { .. })), "{new}, {set}");
         }

@@ -234,7 +234,7 @@ on_both_disks! {
         let group = queue.create_group("g", GroupOptions::new()).unwrap();
         queue.push_batch(["a", "b"]).unwrap();
 
-        group.set(group.options().max_failures(1).lease(SECOND)).unwrap();
+        group.set(group.options().unwrap().max_failures(1).lease(SECOND)).unwrap();
 
         let queue = world.open_after_kill();
         let worker = queue.group("g").unwrap().consumer();

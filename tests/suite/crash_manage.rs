@@ -31,7 +31,7 @@ const ACTS: [(&str, Act); 15] = [
     ("pause", |queue, _| queue.group("g")?.pause()),
     ("set", |queue, _| {
         let group = queue.group("g")?;
-        group.set(group.options().lease(HOUR))
+        group.set(group.options().unwrap().lease(HOUR))
     }),
     ("ack by receipt", |queue, receipts| queue.settle(&receipts[0], &Outcome::Ack)),
     ("ack with outputs", |queue, receipts| {
@@ -72,7 +72,7 @@ fn told(disk: &SimDisk, clock: &ManualClock) -> String {
     let group = queue.group("g").unwrap();
     let dead: Vec<u64> = group.dead().iter().map(|dead| dead.offset.get()).collect();
     let stats = group.stats();
-    let policy = format!("{:?}", group.options());
+    let policy = format!("{:?}", group.options().unwrap());
     group.resume().unwrap();
     let mut came = Vec::new();
     for hours in 0..12 {

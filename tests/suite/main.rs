@@ -110,6 +110,10 @@ mod full_disk;
 mod fuzzed;
 /// A folder whose files were changed.
 mod fuzzed_folder;
+/// Several openings of one folder: an owner and its guests.
+mod guests;
+/// The same with real processes that die, stop and leave.
+mod guests_killed;
 /// One behaviour test, two disks.
 mod harness;
 /// What the files of a group take when its load is over.

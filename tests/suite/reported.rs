@@ -247,7 +247,7 @@ fn who_holds_the_queue_is_told() {
 
     let Err(Error::Locked { note, .. }) = options.open() else { panic!() };
 
-    assert_eq!(note, format!("opened by process {}", std::process::id()));
+    assert_eq!(note, format!("opened by process {} for itself alone", std::process::id()));
 }
 
 #[test]

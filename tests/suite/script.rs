@@ -190,7 +190,7 @@ impl Run {
             Step::Seek { group } => {
                 self.drop_all(group);
                 let sought = queue.group(group).and_then(|group| group.seek(Start::Beginning));
-                self.collect(|ledger| ledger.sought(group, Err(&Error::Timeout)));
+                self.collect(|ledger| ledger.sought(group, Err(&Error::Timeout { owner: None })));
                 self.note(&sought);
                 self.ledger.sought(group, sought.as_ref().map(|_| ()));
             }
@@ -229,7 +229,7 @@ impl Run {
                 let level = if synced { Durability::Synced } else { Durability::Buffered };
                 let new = GroupOptions::new().start(Start::Beginning).ack_durability(level);
                 let made = queue.create_group(group, new.max_losses(255).max_failures(255));
-                self.collect(|ledger| ledger.created(group, synced, Err(&Error::Timeout)));
+                self.collect(|ledger| ledger.created(group, synced, Err(&Error::Timeout { owner: None })));
                 self.note(&made);
                 self.ledger.created(group, synced, made.as_ref().map(|_| ()));
                 if group == SPY && made.is_ok() {
@@ -239,7 +239,7 @@ impl Run {
             Step::Remove { group } => {
                 self.drop_all(group);
                 let removed = queue.remove_group(group);
-                self.collect(|ledger| ledger.removed(group, Err(&Error::Timeout)));
+                self.collect(|ledger| ledger.removed(group, Err(&Error::Timeout { owner: None })));
                 self.note(&removed);
                 self.ledger.removed(group, removed.as_ref().copied());
             }
@@ -316,11 +316,15 @@ impl Run {
         let outputs = self.ledger.begin(count, has_synced_outputs(group));
         let outputs_of: Vec<_> = outputs.iter().map(|&id| self.message(id, 150)).collect();
         let acked = job.ack_with(outputs_of);
-        self.collect(|ledger| ledger.chained(group, input, &outputs, Err(&Error::Timeout)));
+        self.collect(|ledger| ledger.chained(group, input, &outputs, Err(&Error::Timeout { owner: None })));
         self.note(&acked);
         let told = acked.as_ref().map(|_| ());
         // A disk that has stopped stores nothing of it.
-        let told = if self.stopped() { Err(acked.as_ref().err().unwrap_or(&Error::Timeout)) } else { told };
+        let told = if self.stopped() {
+            Err(acked.as_ref().err().unwrap_or(&Error::Timeout { owner: None }))
+        } else {
+            told
+        };
         self.ledger.chained(group, input, &outputs, told);
         self.ledger.pushed(&outputs, &acked.map(|offsets| offsets.map(backlog::Offset::get).collect()))
     }

@@ -109,7 +109,11 @@ impl Stage {
                 });
                 let acked = job.ack_with(outputs.iter().map(|&id| payload(id, 40)));
                 self.note(|ledger| {
-                    let told = if ledger.deaf { Err(&Error::Timeout) } else { acked.as_ref().map(|_| ()) };
+                    let told = if ledger.deaf {
+                        Err(&Error::Timeout { owner: None })
+                    } else {
+                        acked.as_ref().map(|_| ())
+                    };
                     ledger.chained(GROUP, id, &outputs, told);
                     ledger.pushed(&outputs, &acked.clone().map(|offsets| offsets.map(Offset::get).collect()))
                 })?;
@@ -283,7 +287,7 @@ fn a_wait_for_a_ticket_ends_at_its_time_and_not_before() {
         scope.spawn(|| queue.push("on its way").unwrap());
         device.recv().unwrap();
         let ticket = queue.push_deferred("behind it").unwrap();
-        assert!(matches!(ticket.wait_timeout(Duration::ZERO), Err(Error::Timeout)));
+        assert!(matches!(ticket.wait_timeout(Duration::ZERO), Err(Error::Timeout { .. })));
         let ended = thread::scope(|scope| {
             let waits = scope.spawn(|| ticket.wait_timeout(Duration::from_secs(5)));
             while !waits.is_finished() {
@@ -292,7 +296,7 @@ fn a_wait_for_a_ticket_ends_at_its_time_and_not_before() {
             }
             waits.join().unwrap()
         });
-        assert!(matches!(ended, Err(Error::Timeout)), "{ended:?}");
+        assert!(matches!(ended, Err(Error::Timeout { .. })), "{ended:?}");
 
         // From here on no time passes.
         let stored = thread::scope(|scope| {

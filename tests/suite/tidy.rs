@@ -39,10 +39,11 @@ const BESIDE: [(&str, &str); 11] = [
 ];
 
 /// Each outside crate is named behind its door only.
-const DOORS: [(&str, &[&str]); 16] = [
+const DOORS: [(&str, &[&str]); 17] = [
     ("chrono", &["cron"]),
     ("croner", &["cron"]),
     ("memmap2", &["storage/disk"]),
+    ("mio", &["share"]),
     ("fs2", &["storage/disk"]),
     ("futures_core", &["consumer"]),
     ("rustix", &["storage/disk", "cli"]),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,6 +97,18 @@ impl Storage for SimDisk {
         state.remove(name)
     }
 
+    fn has_sockets(&self) -> bool {
+        false
+    }
+
+    fn listen(&self, _name: &str) -> io::Result<Option<UnixListener>> {
+        Ok(None)
+    }
+
+    fn connect(&self, _name: &str) -> io::Result<UnixStream> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
         let mut state = self.shared.call(Call::Lock, Target::Name(name));
         state.ask(Call::Lock, Target::Name(name))?;
@@ -111,6 +124,42 @@ impl Storage for SimDisk {
         drop(state);
         let file = SimFile::new(&self.shared, id, Access::Write);
         Ok(Some(Box::new(SimLock { file, folder })))
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut state = self.shared.call(Call::Create, Target::Name(name));
+        state.tick_plain(Call::Create, Target::Name(name))?;
+        let id = match state.create(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            other => other?,
+        };
+        state.hold(id);
+        state.held.insert(id);
+        drop(state);
+        Ok(Some(Box::new(SimHeld { file: SimFile::new(&self.shared, id, Access::Write) })))
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        let mut state = self.shared.call(Call::Lock, Target::Name(name));
+        state.ask(Call::Lock, Target::Name(name))?;
+        match state.file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|id| state.is_held(id)),
+        }
+    }
+
+    fn remove_unheld(&self, name: &str) -> io::Result<bool> {
+        let mut state = self.shared.call(Call::Remove, Target::Name(name));
+        state.ask(Call::Lock, Target::Name(name))?;
+        let id = match state.file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            other => other?,
+        };
+        if state.is_held(id) {
+            return Ok(false);
+        }
+        state.tick_plain(Call::Remove, Target::Name(name))?;
+        state.remove(name).map(|()| true)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -261,6 +310,34 @@ impl Mapping for SimMapping {
     }
 }
 
+/// The lock of a file, held by this process.
+#[derive(Debug)]
+struct SimHeld {
+    file: SimFile,
+}
+
+impl Lock for SimHeld {
+    fn note(&self, text: &str) -> io::Result<()> {
+        note(&self.file, text)
+    }
+}
+
+impl Drop for SimHeld {
+    fn drop(&mut self) {
+        self.file.shared.lock().held.remove(&self.file.id);
+    }
+}
+
+fn note(file: &SimFile, text: &str) -> io::Result<()> {
+    let mut state = file.shared.lock();
+    state.alive()?;
+    // Informs only, so it is no operation that a test would want to fail.
+    let content = state.content_mut(file.id);
+    content.set_len(0);
+    content.write(text.as_bytes(), 0);
+    Ok(())
+}
+
 #[derive(Debug)]
 struct SimLock {
     file: SimFile,
@@ -269,13 +346,7 @@ struct SimLock {
 
 impl Lock for SimLock {
     fn note(&self, text: &str) -> io::Result<()> {
-        let mut state = self.file.shared.lock();
-        state.alive()?;
-        // Informs only, so it is no operation that a test would want to fail.
-        let content = state.content_mut(self.file.id);
-        content.set_len(0);
-        content.write(text.as_bytes(), 0);
-        Ok(())
+        note(&self.file, text)
     }
 }
 

@@ -248,6 +248,27 @@ impl SimDisk {
         }
     }
 
+    /// Lets another process hold the lock of a file, which is made if need be, or end. It lives on when this
+    /// one is killed, and goes with the power.
+    ///
+    /// # Panics
+    /// When a folder has that name, or a file that of one of its folders.
+    pub fn hold_elsewhere(&self, name: &str, held: bool) {
+        if self.read_file(name).is_none() {
+            if !held {
+                return;
+            }
+            self.write_file(name, b"");
+        }
+        let mut state = self.shared.lock();
+        let Ok(id) = state.file(name) else { return };
+        if held {
+            state.held_elsewhere.insert(id)
+        } else {
+            state.held_elsewhere.remove(&id)
+        };
+    }
+
     /// Returns the names of all files, with their folders, sorted.
     #[must_use]
     pub fn files(&self) -> Vec<String> {

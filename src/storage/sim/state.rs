@@ -36,6 +36,9 @@ pub(super) struct State {
     full_next: BTreeSet<Id>,
     /// Folders in which a lock is held.
     pub(super) locks: BTreeSet<Id>,
+    /// Files whose locks this process holds, and those that other processes do, which live on.
+    pub(super) held: BTreeSet<Id>,
+    pub(super) held_elsewhere: BTreeSet<Id>,
     next_id: Id,
     pub(super) dice: Dice,
     pub(super) orders: Orders,
@@ -63,6 +66,8 @@ impl State {
             handles: BTreeMap::new(),
             full_next: BTreeSet::new(),
             locks: BTreeSet::new(),
+            held: BTreeSet::new(),
+            held_elsewhere: BTreeSet::new(),
             next_id,
             dice,
             orders: Orders::default(),
@@ -76,7 +81,7 @@ impl State {
         }
     }
 
-    /// Returns the disk that the next process finds: the cache lives, handles and locks do not.
+    /// Returns the disk that the next process finds: the cache lives, handles do not, nor do locks but those of other processes.
     pub(super) fn kill(&mut self) -> Self {
         self.killed = true;
         self.left_by_kill()
@@ -91,6 +96,7 @@ impl State {
         let dice = Dice::new(self.dice.clone().next());
         let mut left = Self::with(self.names.clone(), files, self.next_id, dice);
         left.nature = self.nature;
+        left.held_elsewhere.clone_from(&self.held_elsewhere);
         left
     }
 
@@ -117,6 +123,11 @@ impl State {
         let mut left = Self::with(names, files, self.next_id, dice);
         left.nature = self.nature;
         left
+    }
+
+    /// Tells whether the lock of a file is held, here or by another process.
+    pub(super) fn is_held(&self, file: Id) -> bool {
+        self.held.contains(&file) || self.held_elsewhere.contains(&file)
     }
 
     /// Says whether the process that uses this disk still runs.

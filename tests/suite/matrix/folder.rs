@@ -257,10 +257,10 @@ fn a_lock_file_that_is_linked_is_refused() {
     let jobs = Jobs::new();
     fs::rename(jobs.path("LOCK"), jobs.elsewhere()).unwrap();
     symlink(jobs.elsewhere(), jobs.path("LOCK")).unwrap();
-    assert!(matches!(jobs.refused(), Error::Io { doing: "lock", .. }));
+    assert!(matches!(jobs.refused(), Error::Io { doing, .. } if doing == "lock"));
     fs::remove_file(jobs.path("LOCK")).unwrap();
     fs::hard_link(jobs.elsewhere(), jobs.path("LOCK")).unwrap();
-    assert!(matches!(jobs.refused(), Error::Io { doing: "lock", .. }));
+    assert!(matches!(jobs.refused(), Error::Io { doing, .. } if doing == "lock"));
     fs::remove_file(jobs.elsewhere()).unwrap();
     jobs.is_whole();
 }

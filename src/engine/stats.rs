@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::engine::Engine;
-use crate::engine::pins::{Weight, weigh};
+use super::Engine;
+use super::pins::{Weight, weigh};
+use crate::codec::{Deserialize, Serialize};
 use crate::group::live::Live;
 
 /// Counts of a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages that were ever pushed and can be read.
@@ -22,7 +23,7 @@ pub struct Stats {
 }
 
 /// Counts of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GroupStats {
     /// The group's name.
@@ -53,9 +54,28 @@ pub struct GroupStats {
     pub pinned_alone_bytes: u64,
 }
 
-pub(super) fn stats(engine: &Engine) -> Stats {
+impl GroupStats {
+    /// Tells of a group that nobody can be asked about.
+    pub(crate) fn nothing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ready: 0,
+            delayed: 0,
+            on_loan: 0,
+            dead: 0,
+            next_due: None,
+            paused: false,
+            kinds: Vec::new(),
+            discarded_for_room: 0,
+            pinned_bytes: 0,
+            pinned_alone_bytes: 0,
+        }
+    }
+}
+
+pub(crate) fn stats(engine: &Engine) -> Stats {
     if !engine.log.is_ours() {
-        return Stats { messages: 0, segments: 0, discarded_for_room: 0, groups: Vec::new() };
+        return Stats::default();
     }
     let groups = all_stats(engine, &engine.all_groups());
     Stats {
@@ -66,7 +86,7 @@ pub(super) fn stats(engine: &Engine) -> Stats {
     }
 }
 
-pub(super) fn group_stats(engine: &Engine, group: &Arc<Live>) -> GroupStats {
+pub(crate) fn group_stats(engine: &Engine, group: &Arc<Live>) -> GroupStats {
     all_stats(engine, std::slice::from_ref(group)).pop().expect("there is one for each group")
 }
 
@@ -86,22 +106,7 @@ fn all_stats(engine: &Engine, groups: &[Arc<Live>]) -> Vec<GroupStats> {
 fn one(engine: &Engine, group: &Live, weight: Weight) -> GroupStats {
     let (pinned_bytes, pinned_alone_bytes) = (weight.bytes, weight.alone);
     if !engine.log.is_ours() {
-        let (name, kinds) = (group.name.clone(), Vec::new());
-        let (next_due, paused) = (None, false);
-        let (ready, delayed, on_loan, dead) = (0, 0, 0, 0);
-        return GroupStats {
-            name,
-            ready,
-            delayed,
-            on_loan,
-            dead,
-            next_due,
-            paused,
-            kinds,
-            discarded_for_room: 0,
-            pinned_bytes,
-            pinned_alone_bytes,
-        };
+        return GroupStats::nothing(&group.name);
     }
     let now = engine.clock.now();
     let wall = engine.clock.wall();

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::dead::Browse;
-use crate::engine::Handle;
-use crate::engine::pins::{Firsts, Stretch, Weight};
+use super::Engine;
+use super::pins::{Firsts, Stretch, Weight, weigh};
+use crate::codec::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::group::rule::MessageState;
+use crate::log::reader::Cursor;
 use crate::offset::Offset;
 
 /// What a group keeps of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Pin {
     /// The group's name.
@@ -25,7 +26,7 @@ pub struct Pin {
 }
 
 /// A segment that a group keeps, and the first message by which it does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PinnedSegment {
     /// The segment's number.
@@ -44,7 +45,7 @@ pub struct PinnedSegment {
 }
 
 /// Lists what groups keep, as files or memory tell it.
-pub(super) fn pins(stretches: &[Stretch], groups: Vec<(String, Firsts)>, weights: &[Weight]) -> Vec<Pin> {
+pub(crate) fn pins(stretches: &[Stretch], groups: Vec<(String, Firsts)>, weights: &[Weight]) -> Vec<Pin> {
     let pin = |((group, firsts), weight): ((String, Firsts), &Weight)| Pin {
         group,
         bytes: weight.bytes,
@@ -65,23 +66,18 @@ fn segment(stretch: &Stretch, (offset, state): (u64, MessageState)) -> Option<Pi
 }
 
 /// Lists what the groups of an open queue keep; reads the messages for when they were pushed.
-pub(super) fn pins_of(handle: &std::sync::Arc<Handle>) -> Result<Vec<Pin>> {
-    let engine = handle.engine();
+pub(crate) fn pins_of(engine: &Engine) -> Result<Vec<Pin>> {
     engine.check_open()?;
     let (stretches, groups, unknown) = engine.pinned();
-    let weights =
-        crate::engine::pins::weigh(&stretches, &groups.iter().map(|(_, f)| f).collect::<Vec<_>>(), unknown);
+    let weights = weigh(&stretches, &groups.iter().map(|(_, firsts)| firsts).collect::<Vec<_>>(), unknown);
     let mut pins = pins(&stretches, groups, &weights);
+    let mut cursor = Cursor::new(engine.log.clone());
     for pin in &mut pins {
-        // Removed meanwhile: then what is known stays as it is.
-        let Some(live) = engine.all_groups().into_iter().find(|live| live.name == pin.group) else {
-            continue;
-        };
         for segment in &mut pin.segments {
-            let peeked = Browse::one(handle.clone(), live.clone(), segment.offset.get()).next();
+            let offset = segment.offset.get();
             // One whose bytes have gone bad keeps its segment too.
-            if let Some(Ok(peek)) = peeked {
-                segment.pushed_at = Some(peek.pushed_at());
+            if let Ok((Some(Ok(message)), _)) = engine.look_on(&mut cursor, (offset, offset + 1)) {
+                segment.pushed_at = Some(UNIX_EPOCH + Duration::from_millis(message.time));
             }
         }
     }

@@ -1,0 +1,488 @@
+//! How does a process use a queue that another one has open?
+//!
+//! Its calls go through one connection, numbered, as many at a time as there are; one thread reads the answers. When
+//! the owner is gone that thread looks for the next, or becomes it (`share/succession`), and what has no answer yet is
+//! sent again: no call fails for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use mio::Waker;
+
+use super::answer::{Calling, Slot};
+use super::frame;
+use super::greeting::{Answer, Call, Earlier};
+use crate::clock::{self, Clock};
+use crate::codec::{self, Bytes};
+use crate::engine::Engine;
+use crate::engine::recovery::Recovery;
+use crate::engine::request::{Ending, Held, Reply, Request, Sent, Which};
+use crate::error::{Error, Result};
+use crate::format::batch::{MAX_BODY, Record};
+use crate::format::record::{self, Tag};
+use crate::group::holder::holder_of;
+use crate::options::Settings;
+use crate::storage::{Lock, Process, Storage};
+
+/// Bytes of requests that are not answered: who has more to say waits.
+const MOST_IN_FLIGHT: usize = 8 << 20;
+/// A call with a deadline is given so much longer than the owner was: it answers when the time is over.
+pub(super) const SLACK: Duration = Duration::from_millis(500);
+
+/// A queue that another process has open.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(super) settings: Settings,
+    process: Process,
+    /// Its pushes say that they come from there.
+    pub(super) producer: u32,
+    pub(super) state: Mutex<State>,
+    changed: Condvar,
+    /// Taken while the state is held, and never the other way round: so calls are sent in their order.
+    pub(super) out: Mutex<Out>,
+    pub(super) told: OnceLock<Told>,
+    pub(super) waker: OnceLock<Arc<Waker>>,
+}
+
+/// What the first owner said of the queue.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) queue: u128,
+    pub(crate) max_message_bytes: u64,
+    pub(crate) recovery: Recovery,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    next_call: u64,
+    next_sequence: u64,
+    /// Those that were not answered.
+    pub(super) calls: BTreeMap<u64, Arc<Open>>,
+    in_flight: usize,
+    /// Numbers of pushes that were not answered, and where the log ended, as it was known when they were made.
+    unheard: BTreeMap<u64, u64>,
+    /// Where the log ends, as the last answer said.
+    pub(super) end: u64,
+    /// Messages on loan here.
+    held: BTreeMap<(u64, Held), String>,
+    pub(super) connected: bool,
+    /// The process of the owner.
+    pub(super) owner: u32,
+    /// Those that name loans of this process, the newest last.
+    pub(super) holders: Vec<(u32, Box<dyn Lock>)>,
+    /// No more calls.
+    closing: bool,
+    pub(super) closed: bool,
+    /// Why no owner could be found.
+    failed: Option<Error>,
+    /// This process became the owner itself.
+    pub(super) own: Option<Arc<Engine>>,
+}
+
+/// A call that was not answered.
+#[derive(Debug)]
+pub(super) struct Open {
+    request: Request,
+    sequence: Option<u64>,
+    bytes: usize,
+    slot: Arc<Slot>,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    bytes: Vec<u8>,
+    taken: usize,
+    pub(super) stream: Option<UnixStream>,
+}
+
+impl Guest {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        producer: u32,
+    ) -> Self {
+        Self {
+            storage,
+            clock,
+            settings,
+            process: Process::this(),
+            producer,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            out: Mutex::default(),
+            told: OnceLock::new(),
+            waker: OnceLock::new(),
+        }
+    }
+
+    /// Refuses in a fork: the connection is the parent's.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process.is_this() {
+            return Ok(());
+        }
+        Err(Error::Forked { path: self.storage.root().to_path_buf() })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.storage.root()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the queue's identity.
+    pub(crate) fn told(&self) -> Result<&Told> {
+        self.told.get().ok_or(Error::Closed)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_process()?;
+        self.lock().check()
+    }
+
+    /// Makes a call and waits for its answer, for no longer than until `until` and a little more.
+    ///
+    /// # Errors
+    /// What the owner says; [`Error::Timeout`], which names it; [`Error::Closed`].
+    pub(crate) fn call(self: &Arc<Self>, request: Request, until: Option<Duration>) -> Result<Reply> {
+        let until = until.map(|until| until.saturating_add(SLACK));
+        let calling = self.begin(request, until)?;
+        calling.wait(until).unwrap_or_else(|| Err(self.late())).and_then(Reply::result)
+    }
+
+    /// Refuses a message that is too long for the owner; it would not even be read.
+    pub(crate) fn check_length(&self, records: &[Record<'_>]) -> Result<()> {
+        let limit = self.told()?.max_message_bytes;
+        for record in records {
+            let length = (record.payload.len() + record.attributes.len()) as u64;
+            if length > limit {
+                return Err(Error::TooLarge { what: "a message".into(), length, limit });
+            }
+        }
+        let length: usize = records.iter().map(|record| record.payload.len() + record.attributes.len()).sum();
+        if length > MAX_BODY {
+            let (length, limit) = (length as u64, MAX_BODY as u64);
+            return Err(Error::TooLarge { what: "a batch".into(), length, limit });
+        }
+        Ok(())
+    }
+
+    /// Wakes those who wait for messages, to look whether they are to stop.
+    pub(crate) fn wake(&self) {
+        let state = self.lock();
+        let waiting = state.calls.values().filter(|open| matches!(open.request, Request::Receive { .. }));
+        let slots: Vec<Arc<Slot>> = waiting.map(|open| open.slot.clone()).collect();
+        drop(state);
+        slots.iter().for_each(|slot| slot.ring());
+    }
+
+    /// Says that the owner did not answer in time.
+    pub(crate) fn late(&self) -> Error {
+        Error::Timeout { owner: Some(self.lock().owner) }
+    }
+
+    /// Makes a call; blocks while too much is on its way.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::Timeout`], and why there is no owner any more.
+    pub(crate) fn begin(self: &Arc<Self>, mut request: Request, until: Option<Duration>) -> Result<Calling> {
+        self.check_process()?;
+        let bytes = request.length();
+        let mut state = self.lock();
+        loop {
+            state.check()?;
+            if state.in_flight == 0 || state.in_flight + bytes <= MOST_IN_FLIGHT {
+                break;
+            }
+            if until.is_some_and(|until| self.clock.now() >= until) {
+                return Err(Error::Timeout { owner: Some(state.owner) });
+            }
+            state = clock::wait(&*self.clock, &self.changed, state, until);
+        }
+        let sequence = request.sequence_mut().map(|told| {
+            let sequence = state.next_sequence;
+            state.next_sequence += 1;
+            *told = sequence;
+            sequence
+        });
+        if let Some(sequence) = sequence {
+            self.sign(&mut request, sequence)?;
+            let end = state.end;
+            state.unheard.insert(sequence, end);
+        }
+        let id = state.next_call;
+        state.next_call += 1;
+        state.in_flight += bytes;
+        let slot = Arc::new(Slot::default());
+        let open = Arc::new(Open { request, sequence, bytes, slot: slot.clone() });
+        state.calls.insert(id, open.clone());
+        if state.connected {
+            let heard = state.heard();
+            let mut out = self.lock_out();
+            out.put(id, false, heard, &open.request);
+            drop(state);
+            self.flush(&mut out);
+        }
+        let receives =
+            if let Request::Receive { group, .. } = &open.request { Some(group.clone()) } else { None };
+        Ok(Calling::new(self.clone(), id, slot, receives))
+    }
+
+    /// Says in the first record where it comes from.
+    fn sign(&self, request: &mut Request, sequence: u64) -> Result<()> {
+        let Some(first) = request.first_record_mut() else { return Ok(()) };
+        let Sent { attributes: Bytes(attributes), tags, .. } = first;
+        *tags |= Tag::Origin.bit();
+        let value = record::origin_value(self.producer, sequence);
+        if record::put(attributes, Tag::Origin, &value) { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    pub(super) fn lock_out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what waits, as far as the owner takes it; the thread sends the rest.
+    pub(super) fn flush(&self, out: &mut Out) {
+        while let Some(stream) = &mut out.stream {
+            if out.taken == out.bytes.len() {
+                out.bytes.clear();
+                out.bytes.shrink_to(64 << 10);
+                out.taken = 0;
+                return;
+            }
+            match stream.write(&out.bytes[out.taken..]) {
+                Ok(count) if count > 0 => out.taken += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Whoever reads learns that it is gone, if it is.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn cancel(self: &Arc<Self>, id: u64) {
+        if self.check_process().is_err() {
+            return;
+        }
+        let state = self.lock();
+        let Some(open) = state.calls.get(&id) else { return };
+        if matches!(open.request, Request::Receive { .. }) && state.connected {
+            let mut out = self.lock_out();
+            out.put(id, false, state.heard(), &Request::Cancel { call: id });
+            drop(state);
+            self.flush(&mut out);
+        }
+    }
+
+    /// Takes an answer.
+    pub(super) fn answered(self: &Arc<Self>, answer: Answer) {
+        let Answer { id, end, reply } = answer;
+        let mut state = self.lock();
+        state.end = state.end.max(end);
+        let Some(open) = state.calls.get(&id).cloned() else { return };
+        if reply.is_holder_over() && matches!(open.request, Request::Receive { .. }) {
+            // Under another holder it may have loans: it connects anew, and asks again.
+            drop(state);
+            if let Some(stream) = &self.lock_out().stream {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            return;
+        }
+        state.calls.remove(&id);
+        state.in_flight -= open.bytes;
+        if let Some(sequence) = open.sequence {
+            state.unheard.remove(&sequence);
+        }
+        state.note_loans(&open, &reply);
+        drop(state);
+        self.changed.notify_all();
+        if let (Some(Reply::Lent(lent)), Request::Receive { group, .. }) =
+            (open.slot.answer(reply), &open.request)
+        {
+            for one in lent {
+                self.give_back(group.clone(), (one.message.offset(), one.delivery));
+            }
+        }
+    }
+
+    /// Gives back a loan that nobody took.
+    pub(crate) fn give_back(self: &Arc<Self>, group: Which, loan: Held) {
+        let _ = self.begin(Request::Settle { group, loan, ending: Ending::Release }, None);
+    }
+
+    /// Answers everybody, and takes no more calls.
+    pub(super) fn fail(&self, error: &Error) {
+        let mut state = self.lock();
+        state.failed.get_or_insert_with(|| error.clone());
+        state.connected = false;
+        let calls = std::mem::take(&mut state.calls);
+        state.in_flight = 0;
+        drop(state);
+        self.changed.notify_all();
+        for open in calls.into_values() {
+            open.slot.answer(Reply::failed(error));
+        }
+    }
+
+    /// Lists what is held by earlier holders, which the next owner is told; and from where on unanswered pushes are to
+    /// be looked for.
+    pub(super) fn earlier(&self) -> (Vec<Earlier>, Option<u64>) {
+        let state = self.lock();
+        let loans = |holder: u32| {
+            let mine = state.held.iter().filter(|((_, (_, delivery)), _)| holder_of(*delivery) == holder);
+            let named =
+                mine.map(|(&(incarnation, loan), name)| (Which { name: name.clone(), incarnation }, loan));
+            named.collect()
+        };
+        let holders = state.holders.iter().map(|&(holder, _)| Earlier { holder, loans: loans(holder) });
+        (holders.collect(), state.unheard.values().min().copied())
+    }
+
+    /// Goes on with an owner that let us in.
+    pub(super) fn connected(&self, stream: UnixStream, owner: u32, end: u64, holder: (u32, Box<dyn Lock>)) {
+        let mut state = self.lock();
+        (state.owner, state.end) = (owner, state.end.max(end));
+        let named: BTreeSet<u32> = state.held.keys().map(|&(_, (_, delivery))| holder_of(delivery)).collect();
+        // Those without loans need not be seen to live.
+        state.holders.retain(|(holder, _)| named.contains(holder));
+        state.holders.push(holder);
+        let mut out = self.lock_out();
+        *out = Out { stream: Some(stream), ..Out::default() };
+        let heard = state.heard();
+        for (&id, open) in &state.calls {
+            if open.slot.is_abandoned() && matches!(open.request, Request::Receive { .. }) {
+                continue;
+            }
+            out.put(id, true, heard, &open.request);
+        }
+        let dropped: Vec<u64> = state
+            .calls
+            .iter()
+            .filter(|(_, open)| open.slot.is_abandoned() && matches!(open.request, Request::Receive { .. }))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in dropped {
+            if let Some(open) = state.calls.remove(&id) {
+                state.in_flight -= open.bytes;
+            }
+        }
+        state.connected = true;
+        drop(state);
+        self.flush(&mut out);
+    }
+
+    /// Notes that the owner is gone.
+    pub(super) fn disconnected(&self) {
+        let mut state = self.lock();
+        state.connected = false;
+        *self.lock_out() = Out::default();
+    }
+
+    /// Closes this process's part: what tickets wait for is answered, loans go back uncounted.
+    ///
+    /// # Errors
+    /// What kept the queue from being closed cleanly, where this process had become its owner.
+    pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        self.check_process()?;
+        let mut state = self.lock();
+        if state.closing {
+            while !state.closed {
+                state = clock::wait(&*self.clock, &self.changed, state, None);
+            }
+            return Ok(());
+        }
+        state.closing = true;
+        // Who waits for a message is told at once; what was pushed and settled is answered first.
+        let waiting: Vec<(u64, Arc<Slot>)> = state
+            .calls
+            .iter()
+            .filter(|(_, open)| matches!(open.request, Request::Receive { .. }))
+            .map(|(&id, open)| (id, open.slot.clone()))
+            .collect();
+        drop(state);
+        self.changed.notify_all();
+        for (id, slot) in waiting {
+            slot.answer(Reply::closed());
+            self.cancel(id);
+        }
+        let mut state = self.lock();
+        while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
+            state = clock::wait(&*self.clock, &self.changed, state, None);
+        }
+        let own = state.own.take();
+        if state.connected {
+            let id = state.next_call;
+            let heard = state.heard();
+            let mut out = self.lock_out();
+            out.put(id, false, heard, &Request::Leave);
+            self.flush(&mut out);
+        }
+        state.closed = true;
+        drop(state);
+        self.changed.notify_all();
+        if let Some(waker) = self.waker.get() {
+            let _ = waker.wake();
+        }
+        own.map_or(Ok(()), |engine| super::owner::close(&engine))
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            _ if self.closing => Err(Error::Closed),
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the number below which all pushes were answered.
+    fn heard(&self) -> u64 {
+        self.unheard.keys().next().copied().unwrap_or(self.next_sequence)
+    }
+
+    /// Keeps account of what is on loan here.
+    fn note_loans(&mut self, open: &Open, reply: &Reply) {
+        let over = |reply: &Reply| !matches!(reply, Reply::Failed(_)) || reply.is_lease_lost();
+        match (&open.request, reply) {
+            (Request::Receive { group, .. }, Reply::Lent(lent)) => {
+                let loans = lent.iter().map(|one| (one.message.offset(), one.delivery));
+                let key = |loan| ((group.incarnation, loan), group.name.clone());
+                self.held.extend(loans.map(key));
+            }
+            (Request::Settle { group, loan, .. } | Request::AckWith { group, loan, .. }, reply)
+                if over(reply) =>
+            {
+                self.held.remove(&(group.incarnation, *loan));
+            }
+            (Request::AckAll { group, loans }, Reply::Acked(_)) => {
+                for loan in loans {
+                    self.held.remove(&(group.incarnation, *loan));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Out {
+    fn put(&mut self, id: u64, again: bool, heard: u64, request: &Request) {
+        let call = Call { id, again, heard, request: request.clone() };
+        frame::put(&mut self.bytes, &codec::encode(&call));
+    }
+
+    /// Tells whether something waits to be sent.
+    pub(super) fn waits(&self) -> bool {
+        self.taken < self.bytes.len()
+    }
+}

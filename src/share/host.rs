@@ -1,0 +1,454 @@
+//! What does the owner say to its guests? Without a socket: bytes in, bytes out.
+//!
+//! Each guest's calls are seen to as they come; answers go out as they are found, in any order. What waits is a
+//! future whose waker puts it on a list; what may block has a thread for as long as it takes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::frame::{self, Incoming};
+use super::greeting::{Answer, Call, Found, Hello, Strange, VERSION, Welcome, greet, greeted};
+use super::retry::{Retry, retry_of};
+use super::slow::SlowWork;
+use crate::codec;
+use crate::engine::Engine;
+use crate::engine::door::{Later, Slow, Work};
+use crate::engine::origin::Repeated;
+use crate::engine::request::{Reply, Request, Which};
+use crate::error::{Error, Result};
+
+/// Bytes of a guest's requests that are not answered: of more, none is read.
+const MOST_IN_FLIGHT: usize = 8 << 20;
+/// Calls of a guest that are not answered.
+const MOST_CALLS: usize = 64 << 10;
+/// Bytes of answers that a guest has not taken: as long as there are more, none of its requests is read.
+const MOST_OUTGOING: usize = 8 << 20;
+/// A guest whose connection ended is asked so often, at growing distances, whether it lives.
+const DEPARTURES: [u64; 8] = [0, 1, 2, 4, 8, 16, 64, 256];
+
+/// Names a guest's connection.
+pub(crate) type Token = usize;
+
+/// What is to be gone on with, and who is to be told that there is something.
+pub(crate) struct Ready {
+    list: Mutex<Vec<Event>>,
+    ring: Box<dyn Fn() + Send + Sync>,
+}
+
+enum Event {
+    Woken(Token, u64),
+    Told(Token, u64, Reply),
+    Greeted(Token, Box<Greeted>),
+}
+
+/// What came of a greeting.
+type Greeted = Result<(Hello, Repeated)>;
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ready")
+    }
+}
+
+impl Ready {
+    pub(crate) fn new(ring: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { list: Mutex::default(), ring: Box::new(ring) })
+    }
+
+    fn add(&self, event: Event) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(event);
+        let first = list.len() == 1;
+        drop(list);
+        // Whoever hears the ring takes all of them.
+        if first {
+            (self.ring)();
+        }
+    }
+
+    fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Woken {
+    ready: Arc<Ready>,
+    token: Token,
+    call: u64,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.ready.add(Event::Woken(self.token, self.call));
+    }
+}
+
+/// A guest, as long as it is connected.
+#[derive(Debug, Default)]
+struct Visitor {
+    incoming: Incoming,
+    outgoing: Vec<u8>,
+    /// Bytes at the front of those that were taken.
+    taken: usize,
+    /// It was let in, with this holder.
+    holder: Option<u32>,
+    greeting: bool,
+    producer: u32,
+    /// Pushes that it sent again and that were stored before, by their number.
+    repeated: Repeated,
+    calls: BTreeMap<u64, Calling>,
+    in_flight: usize,
+    /// Pushes of which it has not said that it has heard the answer: their number, and where the log ended when
+    /// they came.
+    unheard: VecDeque<(u64, u64)>,
+    /// Said good-bye: what it holds goes back uncounted.
+    leaves: bool,
+    over: bool,
+}
+
+struct Calling {
+    later: Option<(Later, Waker)>,
+    bytes: usize,
+    retry: Option<Retry>,
+}
+
+impl std::fmt::Debug for Calling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calling").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// Those who are connected to one queue.
+#[derive(Debug)]
+pub(crate) struct Host {
+    engine: Arc<Engine>,
+    ready: Arc<Ready>,
+    visitors: BTreeMap<Token, Visitor>,
+    /// Work that may block, and that no thread has taken.
+    slow: Arc<SlowWork>,
+    /// Holders whose connection ended though they seemed to live: when to ask again, and how often that was done.
+    departed: Vec<(u32, Duration, usize)>,
+    /// No more requests are read.
+    closing: bool,
+}
+
+impl Host {
+    pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
+        let slow = Arc::default();
+        Self { engine, ready, visitors: BTreeMap::new(), slow, departed: Vec::new(), closing: false }
+    }
+
+    /// Lets somebody speak.
+    pub(crate) fn came(&mut self, token: Token) {
+        self.visitors.insert(token, Visitor::default());
+    }
+
+    /// Takes bytes that somebody sent.
+    pub(crate) fn received(&mut self, token: Token, bytes: &[u8]) {
+        if let Some(visitor) = self.visitors.get_mut(&token) {
+            visitor.incoming.add(bytes);
+        }
+        self.go_on(token);
+    }
+
+    /// Tells whether more of what somebody sends is to be read now.
+    pub(crate) fn wants(&self, token: Token) -> bool {
+        !self.closing && self.visitors.get(&token).is_some_and(|visitor| !visitor.over && visitor.has_room())
+    }
+
+    /// Returns what is to be sent.
+    pub(crate) fn outgoing(&self, token: Token) -> &[u8] {
+        self.visitors.get(&token).map_or(&[], |visitor| &visitor.outgoing[visitor.taken..])
+    }
+
+    /// Notes that so many bytes of it were sent.
+    pub(crate) fn sent(&mut self, token: Token, bytes: usize) {
+        let Some(visitor) = self.visitors.get_mut(&token) else { return };
+        visitor.taken += bytes;
+        if visitor.taken == visitor.outgoing.len() {
+            visitor.outgoing.clear();
+            visitor.outgoing.shrink_to(MOST_OUTGOING / 64);
+            visitor.taken = 0;
+        }
+        self.go_on(token);
+    }
+
+    /// Tells whether a connection is to be ended, once what is to be sent was sent.
+    pub(crate) fn is_over(&self, token: Token) -> bool {
+        self.visitors.get(&token).is_none_or(|visitor| visitor.over)
+    }
+
+    /// Notes that a connection has ended.
+    pub(crate) fn went(&mut self, token: Token) {
+        let Some(visitor) = self.visitors.remove(&token) else { return };
+        self.engine.unpin(visitor.producer);
+        let Some(holder) = visitor.holder else { return };
+        if self.closing {
+            return;
+        }
+        if visitor.leaves {
+            self.slow.clone().work({
+                let engine = self.engine.clone();
+                // Should it fail, its group is stopped, and the next opening returns the loans.
+                move || drop(engine.gone(holder, false))
+            });
+            return;
+        }
+        // Of a process that was killed the kernel may close the connection before it frees the lock.
+        self.engine.left(holder);
+        self.departed.push((holder, self.engine.clock.now(), 0));
+    }
+
+    /// Looks after guests that may have died; returns when to come again.
+    pub(crate) fn look_after_departed(&mut self) -> Option<Duration> {
+        let now = self.engine.clock.now();
+        let departed = std::mem::take(&mut self.departed);
+        for (holder, due, asked) in departed {
+            if due > now {
+                self.departed.push((holder, due, asked));
+                continue;
+            }
+            let engine = self.engine.clone();
+            match engine.is_held(holder) {
+                Ok(false) => self.slow.clone().work(move || drop(engine.gone(holder, true))),
+                // It lives, and may come back; the background thread goes on asking.
+                _ if asked + 1 == DEPARTURES.len() => {}
+                _ => {
+                    let again = now + Duration::from_millis(DEPARTURES[asked + 1]);
+                    self.departed.push((holder, again, asked + 1));
+                }
+            }
+        }
+        self.departed.iter().map(|&(_, due, _)| due).min()
+    }
+
+    /// Goes on with what has become ready; returns whose connections have something new.
+    pub(crate) fn run(&mut self) -> Vec<Token> {
+        let mut touched = Vec::new();
+        for event in self.ready.take() {
+            let token = match event {
+                Event::Woken(token, call) => {
+                    self.poll(token, call);
+                    token
+                }
+                Event::Told(token, call, reply) => {
+                    self.answer(token, call, reply);
+                    token
+                }
+                Event::Greeted(token, greeted) => {
+                    self.let_in(token, *greeted);
+                    token
+                }
+            };
+            touched.push(token);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for &token in &touched {
+            self.go_on(token);
+        }
+        touched
+    }
+
+    /// Reads no more requests.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Takes what has come whole, as far as there is room for it.
+    fn go_on(&mut self, token: Token) {
+        loop {
+            let Some(visitor) = self.visitors.get_mut(&token) else { return };
+            if self.closing || visitor.over || visitor.greeting || !visitor.has_room() {
+                return;
+            }
+            let limit = if visitor.holder.is_some() { frame::LIMIT } else { frame::GREETING_LIMIT };
+            match visitor.incoming.next(limit) {
+                Ok(None) => return,
+                Ok(Some(body)) if visitor.holder.is_some() => self.call(token, &body),
+                Ok(Some(body)) => self.greeted(token, &body),
+                // Nothing it sends can be believed any more: it connects anew, and says again what is open.
+                Err(_) => visitor.over = true,
+            }
+        }
+    }
+
+    /// Somebody says who he is.
+    fn greeted(&mut self, token: Token, body: &[u8]) {
+        let root = self.engine.storage.root().to_path_buf();
+        let hello: Hello = match greeted(body) {
+            Ok(hello) => hello,
+            Err(Strange::Version(theirs)) => {
+                let problem = format!(
+                    "the process that has the queue open speaks version {VERSION} of the protocol, this one {theirs}"
+                );
+                return self.refuse(token, &Error::Version { path: root, problem });
+            }
+            Err(Strange::Noise(what)) => return self.refuse(token, &Error::Invalid { what }),
+        };
+        if hello.queue.is_some_and(|queue| queue != self.engine.queue) {
+            let problem = "is another queue than the one that was open here".into();
+            return self.refuse(token, &Error::Refused { path: root, problem });
+        }
+        if let Some(visitor) = self.visitors.get_mut(&token) {
+            visitor.greeting = true;
+        }
+        let (engine, ready) = (self.engine.clone(), self.ready.clone());
+        self.slow.clone().work(move || {
+            let known = know(&engine, &hello).map(|repeated| (hello, repeated));
+            ready.add(Event::Greeted(token, Box::new(known)));
+        });
+    }
+
+    fn refuse(&mut self, token: Token, error: &Error) {
+        let Some(visitor) = self.visitors.get_mut(&token) else { return };
+        frame::put(&mut visitor.outgoing, &greet(&Welcome::Refused(error.into())));
+        visitor.over = true;
+    }
+
+    fn let_in(&mut self, token: Token, greeted: Greeted) {
+        let (hello, repeated) = match greeted {
+            Ok(known) => known,
+            Err(error) => return self.refuse(token, &error),
+        };
+        let engine = &self.engine;
+        let Some(visitor) = self.visitors.get_mut(&token) else {
+            // It went while it was greeted.
+            engine.left(hello.holder);
+            self.departed.push((hello.holder, engine.clock.now(), 0));
+            return;
+        };
+        let welcome = Welcome::In {
+            process: std::process::id(),
+            queue: engine.queue,
+            end: engine.log.next(),
+            max_message_bytes: engine.settings.max_message_bytes,
+            recovery: Box::new(Found::of(&engine.recovery)),
+        };
+        frame::put(&mut visitor.outgoing, &greet(&welcome));
+        visitor.greeting = false;
+        visitor.holder = Some(hello.holder);
+        visitor.repeated = repeated;
+        visitor.producer = hello.producer;
+    }
+
+    /// Sees to a call.
+    fn call(&mut self, token: Token, body: &[u8]) {
+        let Some(visitor) = self.visitors.get_mut(&token) else { return };
+        let (Ok(Call { id, again, heard, request }), Some(holder)) =
+            (codec::decode::<Call>(body), visitor.holder)
+        else {
+            visitor.over = true;
+            return;
+        };
+        while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
+            visitor.unheard.pop_front();
+        }
+        match &request {
+            Request::Leave => {
+                visitor.leaves = true;
+                return self.answer_now(token, id, Reply::Done);
+            }
+            Request::Cancel { call } => {
+                // What it was about to be lent goes back with it.
+                if let Some(cancelled) = visitor.calls.remove(call) {
+                    visitor.in_flight -= cancelled.bytes;
+                }
+                return;
+            }
+            Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
+                if again && let Some(&first) = visitor.repeated.get(sequence) {
+                    let end = first + request.records();
+                    return self.answer_now(token, id, Reply::Offsets { first, end });
+                }
+                visitor.unheard.push_back((*sequence, self.engine.log.next()));
+            }
+            _ => {}
+        }
+        self.engine.pin(visitor.producer, visitor.unheard.front().map(|&(_, end)| end));
+        let retry = again.then(|| retry_of(&request)).flatten();
+        let bytes = request.length();
+        visitor.in_flight += bytes;
+        visitor.calls.insert(id, Calling { later: None, bytes, retry });
+        let work = self.engine.serve(holder, request);
+        self.go_on_with(token, id, work);
+    }
+
+    fn go_on_with(&mut self, token: Token, id: u64, work: Work) {
+        match work {
+            Work::Told(reply) => self.answer(token, id, reply),
+            Work::Slow(slow) => self.slow(token, id, slow),
+            Work::Later(later) => {
+                let waker = Waker::from(Arc::new(Woken { ready: self.ready.clone(), token, call: id }));
+                let calling = self.visitors.get_mut(&token).and_then(|visitor| visitor.calls.get_mut(&id));
+                let Some(calling) = calling else { return };
+                calling.later = Some((later, waker));
+                self.poll(token, id);
+            }
+        }
+    }
+
+    fn poll(&mut self, token: Token, id: u64) {
+        let calling = self.visitors.get_mut(&token).and_then(|visitor| visitor.calls.get_mut(&id));
+        let Some(Calling { later: Some((later, waker)), .. }) = calling else { return };
+        let waker = waker.clone();
+        if let Poll::Ready(work) = later.as_mut().poll(&mut Context::from_waker(&waker)) {
+            self.go_on_with(token, id, work);
+        }
+    }
+
+    fn slow(&mut self, token: Token, id: u64, slow: Slow) {
+        let ready = self.ready.clone();
+        self.slow.clone().work(move || {
+            let reply = slow();
+            ready.add(Event::Told(token, id, reply));
+        });
+    }
+
+    fn answer(&mut self, token: Token, id: u64, reply: Reply) {
+        let Some(visitor) = self.visitors.get_mut(&token) else { return };
+        let Some(calling) = visitor.calls.remove(&id) else { return };
+        visitor.in_flight -= calling.bytes;
+        let engine = &self.engine;
+        let reply = match calling.retry {
+            Some(retry) => retry.understood(engine, reply),
+            None => reply,
+        };
+        self.answer_now(token, id, reply);
+    }
+
+    fn answer_now(&mut self, token: Token, id: u64, reply: Reply) {
+        let Some(visitor) = self.visitors.get_mut(&token) else { return };
+        if self.closing && reply == Reply::closed() {
+            // Not its queue is closed, but our part in it: the next owner answers.
+            return;
+        }
+        let answer = Answer { id, end: self.engine.log.next(), reply };
+        frame::put(&mut visitor.outgoing, &codec::encode(&answer));
+    }
+}
+
+/// Takes a guest in: what it holds is known, and what it sends again and was stored before.
+fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
+    engine.admit(hello.holder)?;
+    for earlier in &hello.earlier {
+        let named = |(group, (offset, delivery)): &(Which, _)| {
+            (group.name.clone(), group.incarnation, *offset, *delivery)
+        };
+        engine.back(earlier.holder, &earlier.loans.iter().map(named).collect::<Vec<_>>())?;
+    }
+    match hello.since {
+        Some(since) => engine.stored_since(hello.producer, since),
+        None => Ok(Repeated::default()),
+    }
+}
+
+impl Visitor {
+    fn has_room(&self) -> bool {
+        self.in_flight < MOST_IN_FLIGHT
+            && self.calls.len() < MOST_CALLS
+            && self.outgoing.len() - self.taken < MOST_OUTGOING
+    }
+}

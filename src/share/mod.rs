@@ -1,0 +1,19 @@
+//! How do several processes use one folder, without a daemon?
+//!
+//! Whoever has the lock is the owner, and serves the others, its guests, through a socket in the folder. When it goes,
+//! one of them takes over. `docs/PROTOCOL.md` says what is spoken.
+
+pub(crate) mod answer;
+pub(crate) mod calls;
+pub(crate) mod extending;
+pub(crate) mod frame;
+pub(crate) mod greeting;
+pub(crate) mod guest;
+pub(crate) mod host;
+pub(crate) mod member;
+pub(crate) mod owner;
+pub(crate) mod place;
+pub(crate) mod receiving;
+pub(crate) mod retry;
+pub(crate) mod slow;
+pub(crate) mod succession;

@@ -1,0 +1,51 @@
+//! How does a task receive, wherever the queue is open?
+
+use std::task::{Context, Poll, ready};
+
+use super::answer::Calling;
+use super::member::{Member, loans_of, receive_request};
+use crate::error::Result;
+use crate::group::receive::{Ask, Loan};
+use crate::group::waiting;
+
+/// A receive that is polled. Dropped, it gives back what it was lent and has not handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Receiving {
+    own: waiting::Receiving,
+    /// A call that was made of the owner.
+    calling: Option<Calling>,
+}
+
+impl Member {
+    /// Lends messages that passed their checksum, and waits for no sync; see [`waiting`].
+    ///
+    /// # Errors
+    /// As [`Member::receive`].
+    pub(crate) fn poll_receive(
+        &self,
+        ask: &Ask<'_>,
+        receiving: &mut Receiving,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Vec<Loan>>> {
+        match self {
+            Self::Own(engine, live) => loop {
+                let loans = ready!(live.poll_receive(ask, &mut receiving.own, cx))?;
+                if let Some(answer) = engine.good_loans(live, loans, false) {
+                    return Poll::Ready(answer);
+                }
+            },
+            Self::Guest(guest, which) => {
+                let calling = match &receiving.calling {
+                    Some(calling) => calling,
+                    None => {
+                        let begun = guest.begin(receive_request(guest, which, ask), None)?;
+                        receiving.calling.insert(begun)
+                    }
+                };
+                let reply = ready!(calling.poll(cx));
+                receiving.calling = None;
+                Poll::Ready(reply.and_then(loans_of))
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Who does what may block, for guests?
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// So many threads work on requests that may block; the others wait.
+const MOST_THREADS: usize = 16;
+
+/// Work that may block: it has threads for as long as there is some.
+#[derive(Default)]
+pub(super) struct SlowWork(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Box<dyn FnOnce() + Send>>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for SlowWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlowWork").finish_non_exhaustive()
+    }
+}
+
+impl SlowWork {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a thread do it, now or when one of them is free.
+    pub(super) fn work(self: Arc<Self>, work: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        state.waiting.push_back(Box::new(work));
+        if state.threads == MOST_THREADS {
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let shared = self.clone();
+        let thread = thread::Builder::new().name("backlog-request".into());
+        if thread.spawn(move || shared.go_on()).is_err() {
+            // Without a thread it is done here: slow is better than never.
+            self.go_on();
+        }
+    }
+
+    fn go_on(&self) {
+        loop {
+            let work = {
+                let mut state = self.lock();
+                match state.waiting.pop_front() {
+                    Some(work) => work,
+                    None => {
+                        state.threads -= 1;
+                        return;
+                    }
+                }
+            };
+            work();
+        }
+    }
+}

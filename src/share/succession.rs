@@ -1,0 +1,286 @@
+//! Who is the owner, and who is it next?
+//!
+//! A guest's thread reads answers until the owner is gone. Then, again and again: if the lock can be had it opens the
+//! queue and serves it, itself too; else it connects to whoever has it. What was not answered is sent again.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::frame::{self, Incoming};
+use super::greeting::{Answer, Hello, Strange, VERSION, Welcome, greet, greeted};
+use super::guest::{Guest, Told};
+use super::owner;
+use crate::clock::Clock;
+use crate::codec;
+use crate::engine::{Engine, holders};
+use crate::error::{Error, Result};
+use crate::format::names;
+use crate::group::holder::draw_holder;
+use crate::options::Settings;
+use crate::storage::{Storage, process_of};
+
+const WAKER: Token = Token(0);
+const OWNER: Token = Token(1);
+/// Between two looks for an owner.
+const AGAIN: Duration = Duration::from_millis(1);
+/// So often somebody who waits for a greeting looks whether he is to go on waiting.
+const GLANCE: Duration = Duration::from_millis(50);
+/// An owner that does not greet within so long is stopped, or very busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What cannot be sent by then when a guest closes is not.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A connection to an owner that let us in.
+struct Link {
+    stream: UnixStream,
+    incoming: Incoming,
+}
+
+/// Why there is no connection.
+enum Missed {
+    /// Nobody is there, for now.
+    Nobody,
+    /// It is of no use to try again.
+    For(Error),
+}
+
+/// Opens a queue as its owner, and serves others.
+///
+/// # Errors
+/// [`Error::Locked`], and as [`Engine::open`].
+pub(super) fn open_and_serve(
+    storage: &Arc<dyn Storage>,
+    clock: &Arc<dyn Clock>,
+    settings: &Settings,
+) -> Result<Arc<Engine>> {
+    let settings = Settings { lock_timeout: Duration::ZERO, ..settings.clone() };
+    let engine = Engine::open(storage.clone(), clock.clone(), settings)?;
+    let served = owner::listen(&**storage).and_then(|listener| match listener {
+        Some(listener) => owner::serve(&engine, listener),
+        None => Ok(()),
+    });
+    if let Err(error) = served {
+        let _ = engine.close();
+        return Err(error);
+    }
+    Ok(engine)
+}
+
+/// Becomes a guest of whoever has the queue open; `None` where nobody serves it just now.
+///
+/// # Errors
+/// What the owner says against it; [`Error::Timeout`] if it says nothing.
+pub(super) fn visit(
+    storage: &Arc<dyn Storage>,
+    clock: &Arc<dyn Clock>,
+    settings: &Settings,
+) -> Result<Option<Arc<Guest>>> {
+    let producer = draw_holder(&**storage)?;
+    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer));
+    let until = clock.now().saturating_add(PATIENCE.max(settings.lock_timeout));
+    let link = match guest.connect(Some(until)) {
+        Ok(link) => link,
+        Err(Missed::Nobody) => return Ok(None),
+        Err(Missed::For(error)) => return Err(error),
+    };
+    let failed = |error| Error::io("start a thread for", storage.root(), error);
+    let poll = Poll::new().map_err(failed)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+    let _ = guest.waker.set(waker);
+    let thread = thread::Builder::new().name("backlog-guest".into());
+    let this = guest.clone();
+    thread.spawn(move || this.stay(poll, link)).map_err(failed)?;
+    Ok(Some(guest))
+}
+
+impl Guest {
+    /// Reads answers until this process's part is closed.
+    fn stay(self: Arc<Self>, mut poll: Poll, mut link: Link) {
+        loop {
+            // Whatever ends it, what can be read was read: an answer that was given is heard.
+            let _ = self.listen(&mut poll, &mut link);
+            if self.lock().closed {
+                self.say_last_words();
+                return;
+            }
+            self.disconnected();
+            link = match self.find_owner() {
+                Ok(link) => link,
+                Err(error) => return self.fail(&error),
+            };
+        }
+    }
+
+    /// Reads answers until the connection ends.
+    fn listen(self: &Arc<Self>, poll: &mut Poll, link: &mut Link) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let fd = link.stream.as_raw_fd();
+        let mut source = SourceFd(&fd);
+        poll.registry().register(&mut source, OWNER, Interest::READABLE | Interest::WRITABLE)?;
+        let ended = self.read_answers(poll, link);
+        poll.registry().deregister(&mut SourceFd(&fd))?;
+        ended
+    }
+
+    fn read_answers(self: &Arc<Self>, poll: &mut Poll, link: &mut Link) -> io::Result<()> {
+        let mut events = Events::with_capacity(8);
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            loop {
+                while let Some(body) = link.incoming.next(frame::LIMIT).map_err(io::Error::other)? {
+                    let answer: Answer = codec::decode(&body).map_err(io::Error::other)?;
+                    self.answered(answer);
+                }
+                match link.stream.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => link.incoming.add(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.lock().closed {
+                return Ok(());
+            }
+            match poll.poll(&mut events, None) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let mut out = self.lock_out();
+            if out.waits() {
+                self.flush(&mut out);
+            }
+        }
+    }
+
+    /// Sends what was said before it closed.
+    fn say_last_words(&self) {
+        let until = self.clock.now().saturating_add(LAST_WORDS);
+        loop {
+            let mut out = self.lock_out();
+            self.flush(&mut out);
+            if !out.waits() || self.clock.now() >= until {
+                out.stream = None;
+                return;
+            }
+            drop(out);
+            self.clock.pause(AGAIN);
+        }
+    }
+
+    /// Finds the next owner, or becomes it.
+    fn find_owner(self: &Arc<Self>) -> Result<Link> {
+        loop {
+            if self.lock().closed {
+                return Err(Error::Closed);
+            }
+            if self.lock().own.is_none() {
+                let settings = Settings { create: false, ..self.settings.clone() };
+                match open_and_serve(&self.storage, &self.clock, &settings) {
+                    Ok(engine) => self.lock().own = Some(engine),
+                    Err(Error::Locked { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match self.connect(None) {
+                Ok(link) => return Ok(link),
+                Err(Missed::Nobody) => self.clock.pause(AGAIN),
+                Err(Missed::For(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Connects, greets, and sends what was not answered; gives up at `until`, or when it is closed.
+    fn connect(self: &Arc<Self>, until: Option<Duration>) -> std::result::Result<Link, Missed> {
+        let path = self.storage.root().join(names::SOCKET);
+        let failed = |error| Missed::For(Error::io("reach whoever has the queue open at", &path, error));
+        let mut stream = match self.storage.connect(names::SOCKET) {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Err(match error.kind() {
+                    ErrorKind::NotFound
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::WouldBlock => Missed::Nobody,
+                    _ => failed(error),
+                });
+            }
+        };
+        let owner = process_of(&stream).unwrap_or_default();
+        let (holder, lock) = holders::hold(&*self.storage).map_err(Missed::For)?;
+        let (earlier, since) = self.earlier();
+        let queue = self.told.get().map(|told| told.queue);
+        let hello =
+            Hello { process: std::process::id(), holder, queue, earlier, producer: self.producer, since };
+        let mut greeting = Vec::new();
+        frame::put(&mut greeting, &greet(&hello));
+        stream.set_read_timeout(Some(GLANCE)).map_err(failed)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        if stream.write_all(&greeting).is_err() {
+            return Err(Missed::Nobody);
+        }
+        let (body, incoming) = self.hear_greeting(&mut stream, owner, until)?;
+        let problem = |problem: String| Missed::For(Error::Version { path: path.clone(), problem });
+        let welcome = match greeted::<Welcome>(&body) {
+            Ok(welcome) => welcome,
+            Err(Strange::Version(theirs)) => {
+                return Err(problem(format!(
+                    "the process that has the queue open speaks version {theirs} of the protocol, this one {VERSION}"
+                )));
+            }
+            Err(Strange::Noise(what)) => return Err(Missed::For(Error::Invalid { what })),
+        };
+        match welcome {
+            Welcome::Refused(fault) => match Error::from(fault) {
+                // It is just closing: the next one lets us in.
+                Error::Closed | Error::HolderOver { .. } => Err(Missed::Nobody),
+                error => Err(Missed::For(error)),
+            },
+            Welcome::In { process, queue, end, max_message_bytes, recovery } => {
+                let recovery = recovery.recovery().map_err(|what| Missed::For(Error::Invalid { what }))?;
+                let _ = self.told.set(Told { queue, max_message_bytes, recovery });
+                stream.set_nonblocking(true).map_err(failed)?;
+                let writing = stream.try_clone().map_err(failed)?;
+                self.connected(writing, process, end, (holder, lock));
+                Ok(Link { stream, incoming })
+            }
+        }
+    }
+
+    fn hear_greeting(
+        &self,
+        stream: &mut UnixStream,
+        owner: u32,
+        until: Option<Duration>,
+    ) -> std::result::Result<(Vec<u8>, Incoming), Missed> {
+        let mut incoming = Incoming::default();
+        let mut buffer = [0; 4096];
+        loop {
+            match incoming.next(frame::GREETING_LIMIT) {
+                Ok(Some(body)) => return Ok((body, incoming)),
+                Ok(None) => {}
+                Err(what) => return Err(Missed::For(Error::Invalid { what })),
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => return Err(Missed::Nobody),
+                Ok(count) => incoming.add(&buffer[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if until.is_some_and(|until| self.clock.now() >= until) {
+                        return Err(Missed::For(Error::Timeout { owner: Some(owner) }));
+                    }
+                    if self.lock().closed {
+                        return Err(Missed::For(Error::Closed));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Missed::Nobody),
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Can several handles, as several processes, use one folder at the same time?
+//!
+//! A second opening in this process is a guest as another process would be: it has a connection and a holder of its
+//! own. `guests_killed.rs` does it with real processes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backlog::{Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Folder {
+    home: TempDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.path().join("jobs")
+    }
+
+    fn open(&self) -> Queue {
+        Options::new(self.path()).exclusive(false).open().unwrap()
+    }
+}
+
+fn payload(queue: &Queue) -> String {
+    let job = queue.consumer().unwrap().recv_timeout(SOON).unwrap().expect("a message");
+    let text = String::from_utf8(job.payload().to_vec()).unwrap();
+    job.ack().unwrap();
+    text
+}
+
+#[test]
+fn a_second_opening_is_a_guest_and_both_see_what_the_other_does() {
+    let folder = Folder::new();
+    let owner = folder.open();
+    let guest = folder.open();
+
+    let first = guest.push("from the guest").unwrap();
+    let second = owner.push("from the owner").unwrap();
+
+    assert!(first < second);
+    assert_eq!(payload(&owner), "from the guest");
+    assert_eq!(payload(&guest), "from the owner");
+    assert_eq!(guest.stats(), owner.stats());
+    assert_eq!(guest.groups(), ["default"]);
+    guest.close().unwrap();
+    owner.close().unwrap();
+}
+
+#[test]
+fn an_exclusive_owner_serves_nobody() {
+    let folder = Folder::new();
+    let owner = Options::new(folder.path()).exclusive(true).open().unwrap();
+
+    let error = Options::new(folder.path()).exclusive(false).open().unwrap_err();
+
+    assert!(error.is_locked(), "{error}");
+    assert!(!folder.path().join("SOCKET").exists());
+    owner.close().unwrap();
+}
+
+#[test]
+fn a_guest_waits_for_a_message_at_the_owner() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    assert!(worker.try_recv().unwrap().is_none());
+    assert!(worker.recv_timeout(Duration::from_millis(10)).unwrap().is_none());
+
+    let waits = std::thread::spawn(move || worker.recv().map(|job| job.payload().to_vec()));
+    owner.push("at last").unwrap();
+
+    assert_eq!(waits.join().unwrap().unwrap(), b"at last");
+}
+
+#[test]
+fn a_guest_settles_in_every_way() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let group = guest.create_group("mailer", GroupOptions::new().max_failures(2)).unwrap();
+    let worker = group.consumer();
+    let recv = || worker.recv_timeout(SOON).unwrap().expect("a message");
+    guest.push_batch(["a", "b", "c", "d", "e"]).unwrap();
+
+    recv().ack().unwrap();
+    recv().nack_after(Duration::ZERO, "once").unwrap();
+    let again = recv();
+    assert_eq!((again.payload(), again.attempt()), (&b"b"[..], 2));
+    again.reject("never").unwrap();
+    let given_back = recv();
+    assert_eq!(given_back.payload(), b"c");
+    given_back.release().unwrap();
+    let job = recv();
+    assert_eq!((job.payload(), job.attempt()), (&b"c"[..], 1), "giving back counts for nothing");
+    let outputs = job.ack_with([Message::new("of c").kind("out")]).unwrap();
+    assert_eq!(outputs.count(), 1);
+    let jobs = worker.recv_batch(9, SOON).unwrap();
+    assert_eq!(jobs.len(), 3);
+    for answer in guest.ack_all(jobs).unwrap() {
+        answer.unwrap();
+    }
+
+    let dead = group.dead();
+    assert_eq!((dead.len(), dead[0].error.as_deref()), (1, Some("never")));
+    assert_eq!(owner.group("mailer").unwrap().dead(), dead);
+    let peek = group.browse(MessageState::Dead).next().unwrap().unwrap();
+    assert_eq!(peek.payload(), b"b");
+    assert_eq!(group.revive_all().unwrap(), 1);
+    drop(recv());
+    assert_eq!(group.stats().delayed, 1, "dropped, it is a nack");
+    assert_eq!(group.purge().unwrap(), 1);
+    assert_eq!(group.stats().ready, 0);
+}
+
+#[test]
+fn a_guest_has_the_whole_face() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let group = guest.create_group("audit", GroupOptions::new().start(Start::Beginning)).unwrap();
+    assert!(matches!(guest.create_group("audit", GroupOptions::new()), Err(Error::GroupExists { .. })));
+    assert!(matches!(guest.create_group("A", GroupOptions::new()), Err(Error::GroupName { .. })));
+    assert!(matches!(guest.group("nobody"), Err(Error::NoSuchGroup { .. })));
+
+    let first = guest.push(Message::new("x").unique_key("k").header("trace", "a1")).unwrap();
+    assert_eq!(guest.push(Message::new("x").unique_key("k")).unwrap(), first);
+    assert_eq!(guest.discard_key("k").unwrap(), 1);
+    guest.with_durability(Durability::Buffered).push("buffered").unwrap();
+    guest.sync().unwrap();
+    group.pause().unwrap();
+    assert!(group.stats().paused && owner.group("audit").unwrap().stats().paused);
+    group.resume().unwrap();
+    group.set(group.options().unwrap().max_failures(7)).unwrap();
+    assert!(group.seek(Start::Beginning).unwrap() <= first);
+    let peek = group.peek(first).unwrap().unwrap();
+    assert_eq!(
+        peek.header("trace").and_then(|value| value.as_str().map(str::to_owned)).as_deref(),
+        Some("a1")
+    );
+    let job = group.consumer().with_lease(SOON).recv_timeout(SOON).unwrap().expect("a message");
+    job.extend(SOON).unwrap();
+    let receipt = job.leave();
+    owner.settle(&receipt, &Outcome::Ack).unwrap();
+    assert!(matches!(guest.settle(&receipt, &Outcome::Ack), Err(Error::LeaseLost { .. })));
+    assert_eq!(guest.pins().unwrap().len(), 1);
+    assert_eq!(guest.limits(), owner.limits());
+    assert!(guest.recovery().created);
+    let tickets: Vec<_> = (0..100).map(|n| guest.push_deferred(format!("{n}")).unwrap()).collect();
+    let offsets: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait().unwrap()).collect();
+    assert!(offsets.is_sorted(), "in the order in which they were handed over");
+    guest.remove_group("audit").unwrap();
+    assert!(matches!(group.consumer().recv(), Err(Error::NoSuchGroup { .. })));
+    guest.close().unwrap();
+    assert!(matches!(guest.push("x"), Err(Error::Closed)));
+}
+
+#[test]
+fn what_is_too_long_is_refused_at_the_guest() {
+    let folder = Folder::new();
+    let owner = Options::new(folder.path()).max_message_bytes(10).exclusive(false).open().unwrap();
+    let guest = folder.open();
+
+    let error = guest.push("eleven bytes").unwrap_err();
+
+    assert!(matches!(error, Error::TooLarge { limit: 10, .. }), "{error}");
+    owner.close().unwrap();
+}
+
+#[test]
+fn a_long_message_goes_both_ways() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let long: Vec<u8> = (0..20_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+
+    guest.push(&long[..]).unwrap();
+
+    let job = guest.consumer().unwrap().recv_timeout(SOON).unwrap().expect("a message");
+    assert!(job.payload() == long);
+    job.ack().unwrap();
+    assert_eq!(owner.group("default").unwrap().stats().ready, 0);
+}
+
+#[test]
+fn when_the_owner_closes_a_guest_takes_over_and_no_call_fails() {
+    let folder = Folder::new();
+    let owner = folder.open();
+    let guests = [folder.open(), folder.open(), folder.open()];
+    let held = guests[0].push("held").and_then(|_| guests[0].consumer()?.recv()).unwrap();
+    let worker = guests[1].consumer().unwrap();
+    let waits = std::thread::spawn(move || worker.recv().and_then(|job| job.ack()));
+
+    owner.close().unwrap();
+    for (number, guest) in guests.iter().enumerate() {
+        guest.push(format!("{number}")).unwrap();
+    }
+
+    waits.join().unwrap().unwrap();
+    assert_eq!(held.payload(), b"held");
+    held.ack().unwrap();
+    let left = guests[2].stats();
+    assert_eq!((left.groups[0].on_loan, left.groups[0].ready), (0, 2));
+    for guest in guests {
+        guest.close().unwrap();
+    }
+    let queue = folder.open();
+    assert!(queue.recovery().clean, "{:?}", queue.recovery());
+    assert_eq!(queue.stats().groups[0].ready, 2);
+}
+
+#[test]
+fn a_guest_that_closes_gives_its_loans_back_uncounted() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    owner.push("x").unwrap();
+    let held = guest.consumer().unwrap().recv().unwrap();
+
+    guest.close().unwrap();
+
+    let job = owner.consumer().unwrap().recv_timeout(SOON).unwrap().expect("a message");
+    assert_eq!(job.attempt(), 1);
+    assert!(matches!(held.ack(), Err(Error::Closed)));
+}
+
+#[test]
+fn a_path_may_be_longer_than_an_address() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("x".repeat(200)).join("y".repeat(200));
+    let owner = Options::new(&folder).exclusive(false).open().unwrap();
+
+    let guest = Options::new(&folder).exclusive(false).open().unwrap();
+
+    guest.push("x").unwrap();
+    assert_eq!(owner.stats().messages, 1);
+}
