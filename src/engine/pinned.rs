@@ -39,7 +39,7 @@ pub struct PinnedSegment {
     pub offset: Offset,
     /// Where that is in its life.
     pub state: MessageState,
-    /// When it was pushed. In an [`Inspection`](super::Inspection), and where its bytes have gone bad, the
+    /// When it was pushed. In an [`Inspection`](crate::Inspection), and where its bytes have gone bad, the
     /// time of the first message of its segment, which is no later; `None` where that is not known.
     pub pushed_at: Option<SystemTime>,
 }
