@@ -7,7 +7,7 @@
 //! Every duty is a method too, so that a test runs without threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::log::roll;
 use crate::log::writer::Wish;
 use crate::plant::{Plant, planted};
-use crate::storage::Process;
+use crate::storage::PerProcess;
 use crate::wake::{Bell, Wake};
 
 /// After so long without a push or an ack, what is unsynced is synced.
@@ -226,42 +226,17 @@ fn commit_deferred(engine: &Weak<Engine>, deferred: &Bell, urgent: &Bell, stop: 
     }
 }
 
-/// The background thread of this process, while a queue is open.
-static BACKGROUND: Background = Background::new();
-
-/// What a background thread works on. A fork has one of its own: a lock of its parent's may be held
-/// for ever there, and the parent's thread is not there.
-#[derive(Debug)]
+/// What the background thread of this process works on, while a queue is open.
+#[derive(Debug, Default)]
 struct Background {
-    process: OnceLock<Process>,
     queues: Mutex<Vec<Weak<Engine>>>,
-    bell: OnceLock<Arc<Bell>>,
-    /// That of the child that was forked.
-    child: OnceLock<Box<Background>>,
+    bell: Arc<Bell>,
 }
 
 impl Background {
-    const fn new() -> Self {
-        Self {
-            process: OnceLock::new(),
-            queues: Mutex::new(Vec::new()),
-            bell: OnceLock::new(),
-            child: OnceLock::new(),
-        }
-    }
-
-    /// Returns that of this process.
     fn of_this_process() -> &'static Self {
-        let this = Process::this();
-        let mut background = &BACKGROUND;
-        while *background.process.get_or_init(|| this) != this {
-            background = background.child.get_or_init(|| Box::new(Self::new()));
-        }
-        background
-    }
-
-    fn bell(&self) -> &Arc<Bell> {
-        self.bell.get_or_init(|| Arc::new(Bell::default()))
+        static BACKGROUND: PerProcess<Background> = PerProcess::new();
+        BACKGROUND.get(Self::default)
     }
 }
 
@@ -278,7 +253,7 @@ pub(super) struct Asks {
 
 impl Asks {
     pub(super) fn new(threads: bool) -> Self {
-        let bell = threads.then(|| Background::of_this_process().bell().clone());
+        let bell = threads.then(|| Background::of_this_process().bell.clone());
         Self { asked: AtomicBool::new(true), due: AtomicU64::new(0), bell }
     }
 
@@ -319,7 +294,7 @@ pub(super) fn look_after(engine: &Arc<Engine>) {
         }
     }
     drop(queues);
-    background.bell().wake();
+    background.bell.wake();
 }
 
 fn run_background(background: &Background) {
@@ -345,7 +320,7 @@ fn run_background(background: &Background) {
         let wait = next.unwrap_or_default().min(now + IDLE).saturating_sub(clock.now());
         drop(queues);
         if wait > Duration::ZERO {
-            heard = background.bell().wait(heard, Some(wait));
+            heard = background.bell.wait(heard, Some(wait));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::host::{Host, Ready};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::names;
-use crate::storage::{Process, Storage, other_user};
+use crate::storage::{PerProcess, Storage, other_user};
 
 const WAKER: Token = Token(0);
 /// Of one guest so much is read before others have their turn.
@@ -38,6 +38,7 @@ enum Command {
 }
 
 /// The thread of this process.
+#[derive(Default)]
 struct Server {
     state: Mutex<State>,
 }
@@ -49,31 +50,7 @@ struct State {
     waker: Option<Arc<Waker>>,
 }
 
-/// Finds this process's: a fork has one of its own, for a lock of its parent's may be held for ever there.
-struct Line {
-    process: OnceLock<Process>,
-    server: OnceLock<Arc<Server>>,
-    child: OnceLock<Box<Line>>,
-}
-
-static LINE: Line = Line::new();
-
-impl Line {
-    const fn new() -> Self {
-        Self { process: OnceLock::new(), server: OnceLock::new(), child: OnceLock::new() }
-    }
-
-    fn of_this_process() -> &'static Arc<Server> {
-        let this = Process::this();
-        let mut line = &LINE;
-        while *line.process.get_or_init(|| this) != this {
-            line = line.child.get_or_init(|| Box::new(Self::new()));
-        }
-        line.server.get_or_init(|| Arc::new(Server { state: Mutex::default() }))
-    }
-}
-
-/// Takes the place where guests come to, before the queue is opened: who comes early waits.
+/// Takes the place where guests come to. The lock is ours: whatever has its name there is left over.
 ///
 /// # Errors
 /// When the socket cannot be made. `None` where there can be none.
@@ -98,7 +75,7 @@ pub(crate) fn clear(storage: &dyn Storage) -> io::Result<()> {
 pub(crate) fn serve(engine: &Arc<Engine>, listener: StdListener) -> Result<()> {
     let failed = |error| Error::io("serve others at", engine.storage.root().join(names::SOCKET), error);
     listener.set_nonblocking(true).map_err(failed)?;
-    Line::of_this_process().ask(Command::Serve(engine.clone(), listener)).map_err(failed)
+    Server::of_this_process().ask(Command::Serve(engine.clone(), listener)).map_err(failed)
 }
 
 /// Closes a queue that has guests: everything they were promised is kept, and one of them takes over.
@@ -107,7 +84,7 @@ pub(crate) fn serve(engine: &Arc<Engine>, listener: StdListener) -> Result<()> {
 /// What kept the queue from being closed cleanly.
 pub(crate) fn close(engine: &Arc<Engine>) -> Result<()> {
     engine.log.check_process()?;
-    let server = Line::of_this_process();
+    let server = Server::of_this_process();
     server.ask_and_wait(|told| Command::Hush(engine.clone(), told));
     if engine.check_open().is_ok() {
         // Before the lock is free: then another one's lies there.
@@ -119,6 +96,11 @@ pub(crate) fn close(engine: &Arc<Engine>) -> Result<()> {
 }
 
 impl Server {
+    fn of_this_process() -> &'static Arc<Self> {
+        static SERVER: PerProcess<Arc<Server>> = PerProcess::new();
+        SERVER.get(Arc::default)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

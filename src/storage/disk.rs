@@ -29,7 +29,7 @@ mod fork;
 mod locks;
 mod socket;
 
-pub(crate) use fork::Process;
+pub(crate) use fork::{PerProcess, Process};
 pub(crate) use socket::{other_user, process_of};
 
 /// Where a mapping may start.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) mod disk;
-pub(crate) use disk::{Process, other_user, process_of};
+pub(crate) use disk::{PerProcess, Process, other_user, process_of};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
 #[cfg(test)]

@@ -37,6 +37,32 @@ impl Process {
     }
 }
 
+/// Something that each process has of its own, and each fork anew: a lock of its parent's may be held for ever
+/// there, and the parent's threads are not there.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T> {
+    process: OnceLock<Process>,
+    value: OnceLock<T>,
+    /// That of the child that was forked.
+    child: OnceLock<Box<Self>>,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self { process: OnceLock::new(), value: OnceLock::new(), child: OnceLock::new() }
+    }
+
+    /// Returns that of this process; makes it the first time.
+    pub(crate) fn get(&self, make: impl FnOnce() -> T) -> &T {
+        let this = Process::this();
+        let mut line = self;
+        while *line.process.get_or_init(|| this) != this {
+            line = line.child.get_or_init(|| Box::new(Self::new()));
+        }
+        line.value.get_or_init(make)
+    }
+}
+
 #[inline]
 fn number(word: &AtomicU32) -> u32 {
     match word.load(Ordering::Relaxed) {
