@@ -80,6 +80,35 @@ impl Incoming {
     }
 }
 
+/// Bytes that are to be sent and were not taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Outgoing {
+    /// Appends a body with its head.
+    pub(crate) fn put(&mut self, body: &[u8]) {
+        put(&mut self.bytes, body);
+    }
+
+    /// Returns what is to be sent.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    /// Notes that so many bytes of it were sent.
+    pub(crate) fn sent(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT);
+            self.taken = 0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +119,14 @@ mod tests {
         let mut stream = Vec::new();
         bodies.iter().for_each(|body| put(&mut stream, body));
         for piece in [1, 2, 7, 4096] {
+            let mut outgoing = Outgoing::default();
+            bodies.iter().for_each(|body| outgoing.put(body));
+            let mut sent = Vec::new();
+            while let Some(next) = outgoing.waiting().chunks(piece).next().map(<[u8]>::to_vec) {
+                outgoing.sent(next.len());
+                sent.extend(next);
+            }
+            assert_eq!(sent, stream);
             let mut incoming = Incoming::default();
             let mut found = Vec::new();
             for part in stream.chunks(piece) {

@@ -1,8 +1,11 @@
 //! How do owner and guest get to know each other?
 
+use std::path::PathBuf;
+
 use crate::codec::{self, Bytes, Deserialize, Serialize};
 use crate::engine::recovery::Recovery;
 use crate::engine::request::{Fault, Held, Reply, Request, Which};
+use crate::error::Error;
 
 /// What this program speaks. Another number, and the two cannot talk.
 pub(crate) const VERSION: u32 = 1;
@@ -72,15 +75,15 @@ impl Found {
     }
 }
 
-/// A guest's call.
+/// A guest's call. (One that is sent borrows its request.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct Call<R = Request> {
     pub(crate) id: u64,
     /// It was sent before, to an owner that is gone: what it says may have been done.
     pub(crate) again: bool,
     /// All pushes with a lower number were answered.
     pub(crate) heard: u64,
-    pub(crate) request: Request,
+    pub(crate) request: R,
 }
 
 /// The owner's answer to a call.
@@ -107,6 +110,32 @@ pub(crate) enum Strange {
     Version(u32),
     /// That is no greeting.
     Noise(String),
+}
+
+impl Strange {
+    /// Says it of a guest's greeting, to the guest.
+    pub(crate) fn of_guest(self, path: PathBuf) -> Error {
+        self.error(path, |theirs| (VERSION, theirs))
+    }
+
+    /// Says it of the owner's.
+    pub(crate) fn of_owner(self, path: PathBuf) -> Error {
+        self.error(path, |theirs| (theirs, VERSION))
+    }
+
+    /// Says it, by the versions of owner and guest.
+    fn error(self, path: PathBuf, versions: impl FnOnce(u32) -> (u32, u32)) -> Error {
+        match self {
+            Self::Version(theirs) => {
+                let (owner, guest) = versions(theirs);
+                let problem = format!(
+                    "the process that has the queue open speaks version {owner} of the protocol, this one {guest}"
+                );
+                Error::Version { path, problem }
+            }
+            Self::Noise(what) => Error::Invalid { what },
+        }
+    }
 }
 
 /// Reads a greeting.

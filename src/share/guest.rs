@@ -15,7 +15,7 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::answer::{Calling, Slot};
-use super::frame;
+use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
@@ -98,9 +98,15 @@ pub(super) struct Open {
 /// What is to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Out {
-    bytes: Vec<u8>,
-    taken: usize,
+    pub(super) bytes: Outgoing,
     pub(super) stream: Option<UnixStream>,
+}
+
+impl Open {
+    /// Returns the group that it receives of, if that is what it does.
+    fn receives(&self) -> Option<&Which> {
+        if let Request::Receive { group, .. } = &self.request { Some(group) } else { None }
+    }
 }
 
 impl Guest {
@@ -180,7 +186,7 @@ impl Guest {
     /// Wakes those who wait for messages, to look whether they are to stop.
     pub(crate) fn wake(&self) {
         let state = self.lock();
-        let waiting = state.calls.values().filter(|open| matches!(open.request, Request::Receive { .. }));
+        let waiting = state.calls.values().filter(|open| open.receives().is_some());
         let slots: Vec<Arc<Slot>> = waiting.map(|open| open.slot.clone()).collect();
         drop(state);
         slots.iter().for_each(|slot| slot.ring());
@@ -233,9 +239,7 @@ impl Guest {
             drop(state);
             self.flush(&mut out);
         }
-        let receives =
-            if let Request::Receive { group, .. } = &open.request { Some(group.clone()) } else { None };
-        Ok(Calling::new(self.clone(), id, slot, receives))
+        Ok(Calling::new(self.clone(), id, slot, open.receives().cloned()))
     }
 
     /// Says in the first record where it comes from.
@@ -253,15 +257,10 @@ impl Guest {
 
     /// Sends what waits, as far as the owner takes it; the thread sends the rest.
     pub(super) fn flush(&self, out: &mut Out) {
-        while let Some(stream) = &mut out.stream {
-            if out.taken == out.bytes.len() {
-                out.bytes.clear();
-                out.bytes.shrink_to(64 << 10);
-                out.taken = 0;
-                return;
-            }
-            match stream.write(&out.bytes[out.taken..]) {
-                Ok(count) if count > 0 => out.taken += count,
+        let Some(stream) = &mut out.stream else { return };
+        while !out.bytes.waiting().is_empty() {
+            match stream.write(out.bytes.waiting()) {
+                Ok(count) if count > 0 => out.bytes.sent(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Whoever reads learns that it is gone, if it is.
                 Ok(_) | Err(_) => return,
@@ -276,7 +275,7 @@ impl Guest {
         }
         let state = self.lock();
         let Some(open) = state.calls.get(&id) else { return };
-        if matches!(open.request, Request::Receive { .. }) && state.connected {
+        if open.receives().is_some() && state.connected {
             let mut out = self.lock_out();
             out.put(id, false, state.heard(), &Request::Cancel { call: id });
             drop(state);
@@ -290,7 +289,7 @@ impl Guest {
         let mut state = self.lock();
         state.end = state.end.max(end);
         let Some(open) = state.calls.get(&id).cloned() else { return };
-        if reply.is_holder_over() && matches!(open.request, Request::Receive { .. }) {
+        if reply.is_holder_over() && open.receives().is_some() {
             // Under another holder it may have loans: it connects anew, and asks again.
             drop(state);
             if let Some(stream) = &self.lock_out().stream {
@@ -306,9 +305,7 @@ impl Guest {
         state.note_loans(&open, &reply);
         drop(state);
         self.changed.notify_all();
-        if let (Some(Reply::Lent(lent)), Request::Receive { group, .. }) =
-            (open.slot.answer(reply), &open.request)
-        {
+        if let (Some(Reply::Lent(lent)), Some(group)) = (open.slot.answer(reply), open.receives()) {
             for one in lent {
                 self.give_back(group.clone(), (one.message.offset(), one.delivery));
             }
@@ -359,23 +356,17 @@ impl Guest {
         let mut out = self.lock_out();
         *out = Out { stream: Some(stream), ..Out::default() };
         let heard = state.heard();
-        for (&id, open) in &state.calls {
-            if open.slot.is_abandoned() && matches!(open.request, Request::Receive { .. }) {
-                continue;
+        let State { calls, in_flight, .. } = &mut *state;
+        calls.retain(|&id, open| {
+            // What nobody waits for any more is not asked for again.
+            let wanted = open.receives().is_none() || !open.slot.is_abandoned();
+            if wanted {
+                out.put(id, true, heard, &open.request);
+            } else {
+                *in_flight -= open.bytes;
             }
-            out.put(id, true, heard, &open.request);
-        }
-        let dropped: Vec<u64> = state
-            .calls
-            .iter()
-            .filter(|(_, open)| open.slot.is_abandoned() && matches!(open.request, Request::Receive { .. }))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in dropped {
-            if let Some(open) = state.calls.remove(&id) {
-                state.in_flight -= open.bytes;
-            }
-        }
+            wanted
+        });
         state.connected = true;
         drop(state);
         self.flush(&mut out);
@@ -406,7 +397,7 @@ impl Guest {
         let waiting: Vec<(u64, Arc<Slot>)> = state
             .calls
             .iter()
-            .filter(|(_, open)| matches!(open.request, Request::Receive { .. }))
+            .filter(|(_, open)| open.receives().is_some())
             .map(|(&id, open)| (id, open.slot.clone()))
             .collect();
         drop(state);
@@ -477,12 +468,6 @@ impl State {
 
 impl Out {
     fn put(&mut self, id: u64, again: bool, heard: u64, request: &Request) {
-        let call = Call { id, again, heard, request: request.clone() };
-        frame::put(&mut self.bytes, &codec::encode(&call));
-    }
-
-    /// Tells whether something waits to be sent.
-    pub(super) fn waits(&self) -> bool {
-        self.taken < self.bytes.len()
+        self.bytes.put(&codec::encode(&Call { id, again, heard, request }));
     }
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::frame::{self, Incoming};
-use super::greeting::{Answer, Call, Found, Hello, Strange, VERSION, Welcome, greet, greeted};
+use super::frame::{self, Incoming, Outgoing};
+use super::greeting::{Answer, Call, Found, Hello, Welcome, greet, greeted};
 use super::retry::{Retry, retry_of};
 use super::slow::SlowWork;
 use crate::codec;
@@ -89,9 +89,7 @@ impl Wake for Woken {
 #[derive(Debug, Default)]
 struct Visitor {
     incoming: Incoming,
-    outgoing: Vec<u8>,
-    /// Bytes at the front of those that were taken.
-    taken: usize,
+    outgoing: Outgoing,
     /// It was let in, with this holder.
     holder: Option<u32>,
     greeting: bool,
@@ -160,18 +158,13 @@ impl Host {
 
     /// Returns what is to be sent.
     pub(crate) fn outgoing(&self, token: Token) -> &[u8] {
-        self.visitors.get(&token).map_or(&[], |visitor| &visitor.outgoing[visitor.taken..])
+        self.visitors.get(&token).map_or(&[], |visitor| visitor.outgoing.waiting())
     }
 
     /// Notes that so many bytes of it were sent.
     pub(crate) fn sent(&mut self, token: Token, bytes: usize) {
         let Some(visitor) = self.visitors.get_mut(&token) else { return };
-        visitor.taken += bytes;
-        if visitor.taken == visitor.outgoing.len() {
-            visitor.outgoing.clear();
-            visitor.outgoing.shrink_to(MOST_OUTGOING / 64);
-            visitor.taken = 0;
-        }
+        visitor.outgoing.sent(bytes);
         self.go_on(token);
     }
 
@@ -228,21 +221,13 @@ impl Host {
     pub(crate) fn run(&mut self) -> Vec<Token> {
         let mut touched = Vec::new();
         for event in self.ready.take() {
-            let token = match event {
-                Event::Woken(token, call) => {
-                    self.poll(token, call);
-                    token
-                }
-                Event::Told(token, call, reply) => {
-                    self.answer(token, call, reply);
-                    token
-                }
-                Event::Greeted(token, greeted) => {
-                    self.let_in(token, *greeted);
-                    token
-                }
-            };
+            let (Event::Woken(token, _) | Event::Told(token, ..) | Event::Greeted(token, _)) = event;
             touched.push(token);
+            match event {
+                Event::Woken(_, call) => self.poll(token, call),
+                Event::Told(_, call, reply) => self.answer(token, call, reply),
+                Event::Greeted(_, greeted) => self.let_in(token, *greeted),
+            }
         }
         touched.sort_unstable();
         touched.dedup();
@@ -280,13 +265,7 @@ impl Host {
         let root = self.engine.storage.root().to_path_buf();
         let hello: Hello = match greeted(body) {
             Ok(hello) => hello,
-            Err(Strange::Version(theirs)) => {
-                let problem = format!(
-                    "the process that has the queue open speaks version {VERSION} of the protocol, this one {theirs}"
-                );
-                return self.refuse(token, &Error::Version { path: root, problem });
-            }
-            Err(Strange::Noise(what)) => return self.refuse(token, &Error::Invalid { what }),
+            Err(strange) => return self.refuse(token, &strange.of_guest(root)),
         };
         if hello.queue.is_some_and(|queue| queue != self.engine.queue) {
             let problem = "is another queue than the one that was open here".into();
@@ -304,7 +283,7 @@ impl Host {
 
     fn refuse(&mut self, token: Token, error: &Error) {
         let Some(visitor) = self.visitors.get_mut(&token) else { return };
-        frame::put(&mut visitor.outgoing, &greet(&Welcome::Refused(error.into())));
+        visitor.outgoing.put(&greet(&Welcome::Refused(error.into())));
         visitor.over = true;
     }
 
@@ -327,7 +306,7 @@ impl Host {
             max_message_bytes: engine.settings.max_message_bytes,
             recovery: Box::new(Found::of(&engine.recovery)),
         };
-        frame::put(&mut visitor.outgoing, &greet(&welcome));
+        visitor.outgoing.put(&greet(&welcome));
         visitor.greeting = false;
         visitor.holder = Some(hello.holder);
         visitor.repeated = repeated;
@@ -343,6 +322,7 @@ impl Host {
             visitor.over = true;
             return;
         };
+        let pinned = visitor.pinned();
         while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
             visitor.unheard.pop_front();
         }
@@ -367,7 +347,9 @@ impl Host {
             }
             _ => {}
         }
-        self.engine.pin(visitor.producer, visitor.unheard.front().map(|&(_, end)| end));
+        if visitor.pinned() != pinned {
+            self.engine.pin(visitor.producer, visitor.pinned());
+        }
         let retry = again.then(|| retry_of(&request)).flatten();
         let bytes = request.length();
         visitor.in_flight += bytes;
@@ -426,7 +408,7 @@ impl Host {
             return;
         }
         let answer = Answer { id, end: self.engine.log.next(), reply };
-        frame::put(&mut visitor.outgoing, &codec::encode(&answer));
+        visitor.outgoing.put(&codec::encode(&answer));
     }
 }
 
@@ -446,9 +428,14 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
 }
 
 impl Visitor {
+    /// Returns the offset from which on its pushes may be looked for.
+    fn pinned(&self) -> Option<u64> {
+        self.unheard.front().map(|&(_, end)| end)
+    }
+
     fn has_room(&self) -> bool {
         self.in_flight < MOST_IN_FLIGHT
             && self.calls.len() < MOST_CALLS
-            && self.outgoing.len() - self.taken < MOST_OUTGOING
+            && self.outgoing.waiting().len() < MOST_OUTGOING
     }
 }

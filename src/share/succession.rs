@@ -13,7 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::frame::{self, Incoming};
-use super::greeting::{Answer, Hello, Strange, VERSION, Welcome, greet, greeted};
+use super::greeting::{Answer, Hello, Welcome, greet, greeted};
 use super::guest::{Guest, Told};
 use super::owner;
 use crate::clock::Clock;
@@ -153,9 +153,7 @@ impl Guest {
                 _ => {}
             }
             let mut out = self.lock_out();
-            if out.waits() {
-                self.flush(&mut out);
-            }
+            self.flush(&mut out);
         }
     }
 
@@ -165,7 +163,7 @@ impl Guest {
         loop {
             let mut out = self.lock_out();
             self.flush(&mut out);
-            if !out.waits() || self.clock.now() >= until {
+            if out.bytes.waiting().is_empty() || self.clock.now() >= until {
                 out.stream = None;
                 return;
             }
@@ -226,16 +224,7 @@ impl Guest {
             return Err(Missed::Nobody);
         }
         let (body, incoming) = self.hear_greeting(&mut stream, owner, until)?;
-        let problem = |problem: String| Missed::For(Error::Version { path: path.clone(), problem });
-        let welcome = match greeted::<Welcome>(&body) {
-            Ok(welcome) => welcome,
-            Err(Strange::Version(theirs)) => {
-                return Err(problem(format!(
-                    "the process that has the queue open speaks version {theirs} of the protocol, this one {VERSION}"
-                )));
-            }
-            Err(Strange::Noise(what)) => return Err(Missed::For(Error::Invalid { what })),
-        };
+        let welcome = greeted(&body).map_err(|strange| Missed::For(strange.of_owner(path.clone())))?;
         match welcome {
             Welcome::Refused(fault) => match Error::from(fault) {
                 // It is just closing: the next one lets us in.
