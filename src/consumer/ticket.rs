@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::error::Result;
 use crate::offset::{Offset, Offsets};
-use crate::share::calls::{Acking, Handed};
+use crate::share::promise::Promise;
 
 /// The promise of an answer: to [`Queue::push_deferred`](crate::Queue::push_deferred) with the message's
 /// [`Offset`], to [`Delivery::ack_deferred`](crate::Delivery::ack_deferred) with `()`.
@@ -18,27 +18,20 @@ use crate::share::calls::{Acking, Handed};
 #[must_use = "a ticket tells whether the push is stored, or the ack lasts; wait for it, or await it"]
 #[derive(Debug)]
 pub struct Ticket<T = Offset> {
-    of: Of,
+    promise: Promise,
     /// What a push that is stored, or an ack that lasts, is answered with.
     tell: fn(Offsets) -> T,
 }
 
-/// What it is a ticket of.
-#[derive(Debug)]
-enum Of {
-    Push(Handed),
-    Ack(Acking),
-}
-
 impl Ticket<Offset> {
-    pub(crate) fn of_push(pushed: Handed) -> Self {
-        Self { of: Of::Push(pushed), tell: |offsets| Offset::known(offsets.end() - 1) }
+    pub(crate) fn of_push(promise: Promise) -> Self {
+        Self { promise, tell: |offsets| Offset::known(offsets.end() - 1) }
     }
 }
 
 impl Ticket<()> {
-    pub(super) fn of_ack(written: Acking) -> Self {
-        Self { of: Of::Ack(written), tell: |_| () }
+    pub(super) fn of_ack(promise: Promise) -> Self {
+        Self { promise, tell: |_| () }
     }
 }
 
@@ -61,23 +54,11 @@ impl<T> Ticket<T> {
     /// # Errors
     /// [`Error::Timeout`] when the time is over: the push or the ack goes on. Else as [`Ticket::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<T> {
-        let until = match &self.of {
-            Of::Push(pushed) => pushed.deadline(timeout),
-            Of::Ack(written) => written.deadline(timeout),
-        };
-        self.wait_until(until)
+        self.wait_until(self.promise.deadline(timeout))
     }
 
     fn wait_until(&self, until: Option<Duration>) -> Result<T> {
-        let answer = match &self.of {
-            Of::Push(pushed) => pushed.wait(until),
-            Of::Ack(written) => written.wait(until).map(nothing),
-        };
-        let late = || match &self.of {
-            Of::Push(pushed) => pushed.late(),
-            Of::Ack(written) => written.late(),
-        };
-        answer.unwrap_or_else(|| Err(late())).map(self.tell)
+        self.promise.wait(until).unwrap_or_else(|| Err(self.promise.late())).map(self.tell)
     }
 }
 
@@ -85,15 +66,6 @@ impl<T> Future for Ticket<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match &mut self.of {
-            Of::Push(pushed) => pushed.poll(context),
-            Of::Ack(written) => written.poll(context).map(nothing),
-        };
-        answer.map_ok(self.tell)
+        self.promise.poll(context).map_ok(self.tell)
     }
-}
-
-/// An ack gives no offsets.
-fn nothing(answer: Result<()>) -> Result<Offsets> {
-    answer.map(|()| Offsets::new(0, 0))
 }

@@ -1,13 +1,11 @@
 //! How is the queue as a whole reached, wherever it is open?
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use super::answer::Calling;
 use super::guest::Guest;
 use super::member::{Member, offsets_of, told_in};
 use super::place::Place;
+use super::promise::Promise;
 #[cfg(feature = "schedules")]
 use crate::codec;
 use crate::codec::Bytes;
@@ -17,100 +15,15 @@ use crate::engine::request::{Ending, Reply, Request, Sent, Which};
 #[cfg(feature = "schedules")]
 use crate::engine::schedules::{MissedTicks, Told};
 use crate::engine::stats::{self, Stats};
-use crate::engine::{Claim, NewGroup, Pushed};
+use crate::engine::{Claim, NewGroup};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
 use crate::format::keep::Limits;
 use crate::group::settle::End;
-use crate::group::written::Written;
 #[cfg(feature = "schedules")]
 use crate::message::Plan;
 use crate::offset::Offsets;
 use crate::options::Durability;
-
-/// A push that was handed over and may not be answered yet.
-#[derive(Debug)]
-pub(crate) enum Handed {
-    Own(Pushed),
-    Guest(Arc<Guest>, Calling),
-}
-
-impl Handed {
-    /// Returns the answer when it is there, or `None` when `until` has come first.
-    pub(crate) fn wait(&self, until: Option<Duration>) -> Option<Result<Offsets>> {
-        match self {
-            Self::Own(pushed) => pushed.wait(until),
-            Self::Guest(_, calling) => calling.wait(until).map(|reply| reply.and_then(offsets_of)),
-        }
-    }
-
-    /// Looks for the answer, and leaves a waker.
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Offsets>> {
-        match self {
-            Self::Own(pushed) => pushed.poll(context),
-            Self::Guest(_, calling) => calling.poll(context).map(|reply| reply.and_then(offsets_of)),
-        }
-    }
-
-    pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
-        match self {
-            Self::Own(pushed) => pushed.deadline(wait),
-            Self::Guest(guest, _) => guest.clock.now().checked_add(wait),
-        }
-    }
-
-    /// Says that the answer did not come in time.
-    pub(crate) fn late(&self) -> Error {
-        match self {
-            Self::Own(_) => Error::Timeout { owner: None },
-            Self::Guest(guest, _) => guest.late(),
-        }
-    }
-}
-
-/// An ack that was given and may not last yet.
-#[derive(Debug)]
-pub(crate) enum Acking {
-    Own(Written),
-    Guest(Arc<Guest>, Calling),
-}
-
-impl Acking {
-    /// Returns the answer when it is there, or `None` when `until` has come first.
-    pub(crate) fn wait(&self, until: Option<Duration>) -> Option<Result<()>> {
-        match self {
-            Self::Own(written) => written.wait(until),
-            Self::Guest(_, calling) => {
-                calling.wait(until).map(|reply| reply.and_then(Reply::result).map(drop))
-            }
-        }
-    }
-
-    /// Looks for the answer, and leaves a waker.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        match self {
-            Self::Own(written) => written.poll(context),
-            Self::Guest(_, calling) => {
-                calling.poll(context).map(|reply| reply.and_then(Reply::result).map(drop))
-            }
-        }
-    }
-
-    pub(crate) fn deadline(&self, wait: Duration) -> Option<Duration> {
-        match self {
-            Self::Own(written) => written.deadline(wait),
-            Self::Guest(guest, _) => guest.clock.now().checked_add(wait),
-        }
-    }
-
-    /// Says that the answer did not come in time.
-    pub(crate) fn late(&self) -> Error {
-        match self {
-            Self::Own(_) => Error::Timeout { owner: None },
-            Self::Guest(guest, _) => guest.late(),
-        }
-    }
-}
 
 fn push_request(records: &[Record<'_>], level: Durability, waits: bool) -> Request {
     let records = records.iter().map(Sent::of).collect();
@@ -140,12 +53,12 @@ impl Place {
     ///
     /// # Errors
     /// When they can never be stored.
-    pub(crate) fn push_deferred(&self, records: &[Record<'_>], level: Durability) -> Result<Handed> {
+    pub(crate) fn push_deferred(&self, records: &[Record<'_>], level: Durability) -> Result<Promise> {
         Ok(match self {
-            Self::Own(engine) => Handed::Own(engine.push_deferred(records, level)?),
+            Self::Own(engine) => Promise::Push(engine.push_deferred(records, level)?),
             Self::Guest(guest) => {
                 guest.check_length(records)?;
-                Handed::Guest(guest.clone(), guest.begin(push_request(records, level, false), None)?)
+                Promise::call(guest, push_request(records, level, false), offsets_of)?
             }
         })
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::calls::Acking;
 use super::guest::{Guest, SLACK};
+use super::promise::{Promise, acked};
 use crate::clock::Clock;
 use crate::codec::{self, Bytes, DeserializeOwned};
 use crate::engine::request::{Ending, Fault, Held, Reply, Request, Sent, Which};
@@ -149,13 +149,13 @@ impl Member {
     ///
     /// # Errors
     /// As [`Live::ack`].
-    pub(crate) fn ack_deferred(&self, loan: Settle) -> Result<Acking> {
+    pub(crate) fn ack_deferred(&self, loan: Settle) -> Result<Promise> {
         Ok(match self {
-            Self::Own(_, live) => Acking::Own(live.ack_begin(loan)?),
+            Self::Own(_, live) => Promise::Ack(live.ack_begin(loan)?),
             Self::Guest(guest, which) => {
                 let group = (**which).clone();
                 let request = Request::Settle { group, loan: held(loan), ending: Ending::Ack };
-                Acking::Guest(guest.clone(), guest.begin(request, None)?)
+                Promise::call(guest, request, acked)?
             }
         })
     }

@@ -13,6 +13,7 @@ pub(crate) mod host;
 pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
+pub(crate) mod promise;
 pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slow;
