@@ -84,6 +84,9 @@ pub(crate) fn serve(engine: &Arc<Engine>, listener: StdListener) -> Result<()> {
 /// What kept the queue from being closed cleanly.
 pub(crate) fn close(engine: &Arc<Engine>) -> Result<()> {
     engine.log.check_process()?;
+    if engine.settings.exclusive {
+        return engine.close();
+    }
     let server = Server::of_this_process();
     server.ask_and_wait(|told| Command::Hush(engine.clone(), told));
     if engine.check_open().is_ok() {

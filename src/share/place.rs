@@ -37,8 +37,10 @@ impl Place {
         if settings.exclusive || !settings.threads || !storage.has_sockets() {
             let settings = Settings { exclusive: true, ..settings };
             let engine = Engine::open(storage, clock, settings)?;
-            // Whoever served here is gone.
-            let _ = owner::clear(&*engine.storage);
+            if engine.storage.has_sockets() {
+                // Whoever served here is gone.
+                let _ = owner::clear(&*engine.storage);
+            }
             return Ok(Self::Own(engine));
         }
         let begun = clock.now();
