@@ -1,11 +1,10 @@
 //! What does somebody hold who works on messages?
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::group::receive::{Ask, Loan};
+use crate::group::receive::{Ask, Loan, NEVER};
 use crate::options::Durability;
 use crate::share::member::Member;
 use crate::share::place::Handle;
@@ -146,7 +145,6 @@ impl Consumer {
 
 impl Ask<'_> {
     fn one(until: Option<Duration>) -> Self {
-        static NEVER: AtomicBool = AtomicBool::new(false);
         Self { holder: None, most: 1, lease: None, until, drain: false, idle_ends: false, stop: &NEVER }
     }
 }

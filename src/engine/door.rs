@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::request::{Held, Lent, Reply, Request, Sent, Which};
 #[cfg(feature = "schedules")]
@@ -16,8 +15,8 @@ use crate::codec::{self, Bytes, Serialize};
 use crate::error::{Error, Result};
 use crate::format::batch::Record;
 use crate::group::live::Live;
-use crate::group::receive::{Ask, Loan};
-use crate::group::settle::{End, Settle};
+use crate::group::receive::{Ask, Loan, NEVER};
+use crate::group::settle::Settle;
 use crate::group::state::State;
 use crate::group::waiting::Receiving;
 use crate::group::written::Written;
@@ -112,13 +111,12 @@ impl Engine {
 
     /// Finds the group that is meant.
     pub(crate) fn member(&self, which: &Which) -> Result<Arc<Live>> {
-        let gone = |existing: Vec<String>| Error::NoSuchGroup { name: which.name.clone(), existing };
         let live = self.group(&which.name)?;
         if live.incarnation == which.incarnation {
             return Ok(live);
         }
         // Removed, and made anew under its name.
-        Err(gone(self.all_groups().iter().map(|group| group.name.clone()).collect()))
+        Err(Error::NoSuchGroup { name: which.name.clone(), existing: self.group_names() })
     }
 
     fn serve_push(self: &Arc<Self>, records: Vec<Sent>, synced: bool, waits: bool) -> Result<Work> {
@@ -155,9 +153,7 @@ impl Engine {
             Request::Group { name, new: None } => {
                 self.group(name).map(|live| Reply::Group { incarnation: live.incarnation })
             }
-            Request::Groups => {
-                Ok(Reply::Names(self.all_groups().iter().map(|group| group.name.clone()).collect()))
-            }
+            Request::Groups => Ok(Reply::Names(self.group_names())),
             Request::Policy { group } => of(group, &|live| {
                 let (policy, kinds) = live.look(|state: &State| (state.policy(), state.kinds().to_vec()));
                 Reply::Policy { policy, kinds }
@@ -235,57 +231,7 @@ impl Engine {
             }
         })
     }
-
-    /// Keeps the loans whose records pass their checksum: those are handed out, and whoever asks next meets the error
-    /// of another; `None` if there were some, and none is good. One that has gone bad is among the dead letters, and
-    /// the next receive says so.
-    ///
-    /// # Errors
-    /// When a record cannot be read: its loan is given back.
-    pub(crate) fn good_loans(
-        &self,
-        live: &Arc<Live>,
-        loans: Vec<Loan>,
-        may_wait: bool,
-    ) -> Option<Result<Vec<Loan>>> {
-        let none = loans.is_empty();
-        let (mut good, mut failed) = (Vec::with_capacity(loans.len()), Ok(()));
-        for mut loan in loans {
-            // Outside every lock: this is where the payload's checksum is computed.
-            match self.is_good(live, &mut loan, may_wait) {
-                Ok(true) => good.push(loan),
-                Ok(false) => {}
-                Err(error) => failed = failed.and(Err(error)),
-            }
-        }
-        if none || !good.is_empty() {
-            return Some(Ok(good));
-        }
-        failed.err().map(Err)
-    }
-
-    fn is_good(&self, live: &Arc<Live>, loan: &mut Loan, may_wait: bool) -> Result<bool> {
-        let settle = loan.settle();
-        let good = loan.message.check(&self.log).inspect_err(|_| {
-            // Nobody holds it, and it may be good: the next try reads it anew. Should even this fail,
-            // the group is stopped, and the next opening returns the loan.
-            let _ = live.end(settle, End::Release, false);
-        })?;
-        if good && loan.message.parts().is_some() {
-            return Ok(true);
-        }
-        let report = loan.message.damaged(&self.log);
-        if may_wait {
-            live.bury(settle, report)?;
-        } else {
-            // Should it not last, whoever gets the message next comes to the same.
-            drop(live.bury_begin(settle, report)?);
-        }
-        Ok(false)
-    }
 }
-
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn settle((offset, delivery): Held) -> Settle {
     // Where the message lies is not told: it is looked for, should it come again.
@@ -297,19 +243,9 @@ async fn lasting(mut written: Written) -> Result<()> {
 }
 
 async fn receive(engine: Arc<Engine>, live: Arc<Live>, ask: Ask<'static>) -> Reply {
-    loop {
-        let mut receiving = Receiving::default();
-        let received = poll_fn(|context| live.poll_receive(&ask, &mut receiving, context)).await;
-        let loans = match received {
-            Ok(loans) => loans,
-            Err(error) => return Reply::failed(&error),
-        };
-        match engine.good_loans(&live, loans, false) {
-            Some(Ok(good)) => return Reply::Lent(good.iter().filter_map(told_of).collect()),
-            Some(Err(error)) => return Reply::failed(&error),
-            None => {}
-        }
-    }
+    let mut receiving = Receiving::default();
+    let received = poll_fn(|context| engine.poll_receive(&live, &ask, &mut receiving, context)).await;
+    Reply::of(received, |loans| Reply::Lent(loans.iter().filter_map(told_of).collect()))
 }
 
 fn told_of(loan: &Loan) -> Option<Lent> {

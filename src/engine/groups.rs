@@ -63,6 +63,11 @@ impl Engine {
         self.groups().open.values().cloned().collect()
     }
 
+    /// Returns the names of the groups that work, in alphabetical order.
+    pub(crate) fn group_names(&self) -> Vec<String> {
+        self.all_groups().iter().map(|group| group.name.clone()).collect()
+    }
+
     /// Makes a group: files first, synced; then the manifest names it; then it is there.
     ///
     /// # Errors

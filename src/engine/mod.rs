@@ -29,6 +29,7 @@ pub(crate) mod holders;
 mod keep;
 pub(crate) mod keys;
 mod leftovers;
+mod lending;
 mod limits;
 pub(crate) mod look;
 mod manage;
@@ -53,7 +54,7 @@ pub(crate) use groups::{From, NewGroup};
 pub(crate) use limits::when_full;
 pub(crate) use manage::Claim;
 pub(crate) use open::ALONE;
-pub(crate) use push::Pushed;
+pub(crate) use push::{Pushed, check_length};
 
 /// What an open queue consists of.
 #[derive(Debug)]

@@ -186,9 +186,7 @@ impl Engine {
 
     /// Refuses a message that is too long.
     pub(super) fn check_length(&self, record: &Record<'_>) -> Result<()> {
-        let limit = self.settings.max_message_bytes;
-        let length = (record.payload.len() + record.attributes.len()) as u64;
-        if length > limit { Err(Error::TooLarge { what: "a message".into(), length, limit }) } else { Ok(()) }
+        check_length(record, self.settings.max_message_bytes)
     }
 
     pub(super) fn encode(&self, records: &[Record<'_>]) -> Result<Encoded> {
@@ -207,6 +205,12 @@ impl Engine {
             Error::TooLarge { what: "a batch".into(), length, limit: MAX_BODY as u64 }
         })
     }
+}
+
+/// Refuses a message that is longer than that.
+pub(crate) fn check_length(record: &Record<'_>, limit: u64) -> Result<()> {
+    let length = (record.payload.len() + record.attributes.len()) as u64;
+    if length > limit { Err(Error::TooLarge { what: "a message".into(), length, limit }) } else { Ok(()) }
 }
 
 impl Pushed {

@@ -42,6 +42,9 @@ impl Loan {
     }
 }
 
+/// Of those who are never told to stop.
+pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
+
 /// What a receiver asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::helper::Room;
 use super::live::{Live, Locked};
 use super::receive::{Ask, Halt, Lending, Loan};
-use super::settle::{End, Settle};
+use super::settle::End;
 use crate::commit::{For, Left};
 use crate::error::Result;
 use crate::format::entry::SLOT_BYTES;
@@ -245,10 +245,9 @@ impl Drop for Receiving {
         let Ok(mut guard) = live.enter() else { return };
         live.take_back(&mut guard, self);
         drop(guard);
-        for Loan { message, delivery, .. } in self.lent.take().into_iter().flat_map(|(loans, _)| loans) {
-            let loan = Settle { offset: message.offset, delivery, place: message.place.pair() };
+        for loan in self.lent.take().into_iter().flat_map(|(loans, _)| loans) {
             // Over already, or the group is stopped: then the next opening returns it.
-            drop(live.end_begin(loan, End::Release));
+            drop(live.end_begin(loan.settle(), End::Release));
         }
     }
 }

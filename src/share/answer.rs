@@ -9,6 +9,7 @@ use super::guest::Guest;
 use crate::clock;
 use crate::engine::request::{Reply, Which};
 use crate::error::Result;
+use crate::group::receive::NEVER;
 
 /// Where the answer to one call appears.
 #[derive(Debug, Default)]
@@ -90,7 +91,6 @@ impl Calling {
 
     /// Blocks until the answer is there; `None` when `until` has come first.
     pub(crate) fn wait(&self, until: Option<Duration>) -> Option<Result<Reply>> {
-        static NEVER: AtomicBool = AtomicBool::new(false);
         self.wait_unless(until, &NEVER)
     }
 

@@ -131,7 +131,7 @@ impl Place {
     /// Lists the groups that work, by name; none where nobody answers.
     pub(crate) fn groups(&self) -> Vec<String> {
         match self {
-            Self::Own(engine) => engine.all_groups().iter().map(|group| group.name.clone()).collect(),
+            Self::Own(engine) => engine.group_names(),
             Self::Guest(guest) => match guest.call(Request::Groups, None) {
                 Ok(Reply::Names(names)) => names,
                 Ok(_) | Err(_) => Vec::new(),

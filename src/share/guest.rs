@@ -19,9 +19,9 @@ use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
-use crate::engine::Engine;
 use crate::engine::recovery::Recovery;
 use crate::engine::request::{Ending, Held, Reply, Request, Sent, Which};
+use crate::engine::{Engine, check_length};
 use crate::error::{Error, Result};
 use crate::format::batch::{MAX_BODY, Record};
 use crate::format::record::{self, Tag};
@@ -169,12 +169,7 @@ impl Guest {
     /// Refuses a message that is too long for the owner; it would not even be read.
     pub(crate) fn check_length(&self, records: &[Record<'_>]) -> Result<()> {
         let limit = self.told()?.max_message_bytes;
-        for record in records {
-            let length = (record.payload.len() + record.attributes.len()) as u64;
-            if length > limit {
-                return Err(Error::TooLarge { what: "a message".into(), length, limit });
-            }
-        }
+        records.iter().try_for_each(|record| check_length(record, limit))?;
         let length: usize = records.iter().map(|record| record.payload.len() + record.attributes.len()).sum();
         if length > MAX_BODY {
             let (length, limit) = (length as u64, MAX_BODY as u64);

@@ -105,11 +105,7 @@ impl Member {
     /// As [`Live::receive`].
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Loan>> {
         match self {
-            Self::Own(engine, live) => loop {
-                if let Some(answer) = engine.good_loans(live, live.receive(ask)?, true) {
-                    return answer;
-                }
-            },
+            Self::Own(engine, live) => engine.receive(live, ask),
             Self::Guest(guest, which) => {
                 // The owner answers when the time is over.
                 let until = ask.until.map(|until| until.saturating_add(SLACK));

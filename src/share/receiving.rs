@@ -28,12 +28,7 @@ impl Member {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Loan>>> {
         match self {
-            Self::Own(engine, live) => loop {
-                let loans = ready!(live.poll_receive(ask, &mut receiving.own, cx))?;
-                if let Some(answer) = engine.good_loans(live, loans, false) {
-                    return Poll::Ready(answer);
-                }
-            },
+            Self::Own(engine, live) => engine.poll_receive(live, ask, &mut receiving.own, cx),
             Self::Guest(guest, which) => {
                 let calling = match &receiving.calling {
                     Some(calling) => calling,
