@@ -322,22 +322,25 @@ fn issue_4_who_wishes_again_waits_for_the_group_that_the_wish_is_in() {
     in_any_order(wish_again);
 }
 
+/// Leads for others whenever it is rung for; ends when it is told to.
+pub(super) fn leads_when_rung(line: &Arc<Line>, rung: &Arc<(Bell, AtomicBool)>) -> thread::JoinHandle<()> {
+    let (line, rung) = (line.clone(), rung.clone());
+    thread::spawn(move || {
+        let mut heard = 0;
+        while !rung.1.load(Ordering::Acquire) {
+            heard = rung.0.wait(heard, None);
+            lead_for_deferred(&line, &Hand::default());
+        }
+    })
+}
+
 /// Threads that wait with a deadline follow, and leave leading to a committer, beside pushes that wait;
 /// with `late` the time of some is over meanwhile.
 fn deadlines_beside_pushes(late: bool) {
     let (line, disk) = line(Trouble::default());
     let clock = Arc::new(Hand::default());
     let committer = Arc::new((Bell::default(), AtomicBool::new(false)));
-    let leads = {
-        let (line, committer) = (line.clone(), committer.clone());
-        thread::spawn(move || {
-            let mut heard = 0;
-            while !committer.1.load(Ordering::Acquire) {
-                heard = committer.0.wait(heard, None);
-                lead_for_deferred(&line, &Hand::default());
-            }
-        })
-    };
+    let leads = leads_when_rung(&line, &committer);
     let mut threads = pushers(&line, &disk, 2, 1);
     for number in 10..12 {
         let (line, disk, clock, committer) = (line.clone(), disk.clone(), clock.clone(), committer.clone());

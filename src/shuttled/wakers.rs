@@ -8,11 +8,11 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use shuttle::thread;
 
-use super::checks::{Woken, all_back, believe, in_any_order, is_found, pushers};
+use super::checks::{Woken, all_back, believe, in_any_order, is_found, leads_when_rung, pushers};
 use super::commit::For;
 use super::slot::Slot;
 use super::wake::{Bell, Wake as _};
-use super::worker::{Disk, Hand, Job, Line, Trouble, lead_for_deferred, line};
+use super::worker::{Disk, Job, Line, Trouble, line};
 use crate::error::Error;
 use crate::plant::Plant;
 
@@ -155,17 +155,8 @@ fn poll_to_the_end(line: &Line, disk: &Mutex<Disk>, number: u64, helper: &Bell) 
 fn settled_beside_pushes(trouble: Trouble) {
     let (line, disk) = line(trouble);
     let helper = Arc::new((Bell::default(), AtomicBool::new(false)));
-    let helps = {
-        let (line, helper) = (line.clone(), helper.clone());
-        // As `group::helper`, which never waits for more of the kind here.
-        thread::spawn(move || {
-            let mut heard = 0;
-            while !helper.1.load(Ordering::Acquire) {
-                heard = helper.0.wait(heard, None);
-                lead_for_deferred(&line, &Hand::default());
-            }
-        })
-    };
+    // As `group::helper`, which never waits for more of the kind here.
+    let helps = leads_when_rung(&line, &helper);
     let mut threads = pushers(&line, &disk, 1, 2);
     for number in 10..12 {
         let (line, disk, helper) = (line.clone(), disk.clone(), helper.clone());

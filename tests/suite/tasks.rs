@@ -12,6 +12,7 @@ use backlog::testing::SimDisk;
 use backlog::{Consumer, Durability, Error, GroupOptions, Options, Queue};
 
 use crate::task::Task;
+use crate::tickets::stall;
 use crate::watch;
 
 const MESSAGES: usize = 2000;
@@ -243,21 +244,6 @@ fn a_deferred_ack_is_durable_when_its_ticket_says_so() {
     }
 }
 
-/// Stalls the next sync of a thread that acks; returns what begins it, and what lets it go on.
-fn stalled(disk: &SimDisk) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let ((begins, begun), (go, gone)) = (mpsc::channel(), mpsc::channel());
-    let stall = Mutex::new(Some((begins, gone)));
-    disk.before_syncs(Some(Arc::new(move || {
-        let stall = stall.lock().unwrap().take();
-        if let Some((begins, gone)) = stall {
-            begins.send(()).unwrap();
-            // Until the other end is dropped, at the latest.
-            let _: Result<(), _> = gone.recv();
-        }
-    })));
-    (begun, go)
-}
-
 /// A poll beside a sync of the group's file: the loan cannot be recorded now. The poll comes back, and if
 /// the future is dropped the message does too, uncounted; if not, it is handed out once that is so.
 #[test]
@@ -267,7 +253,7 @@ fn a_poll_waits_for_nobodys_sync_and_what_it_lent_meanwhile_comes_back_if_it_is_
     let (queue, worker) = opened(&disk, false, Durability::Synced);
     queue.push_batch(["a", "b", "c"]).unwrap();
     let job = worker.recv().unwrap();
-    let (begun, go) = stalled(&disk);
+    let (begun, go) = stall(&disk);
     thread::scope(|scope| {
         scope.spawn(|| job.ack().unwrap());
         begun.recv().unwrap();

@@ -12,11 +12,8 @@ use backlog::{Error, Options, Queue};
 
 use crate::watch;
 
-/// A queue on a disk whose next sync stalls; who waits for it hears that it began, and lets it go on.
-fn stalled(threads: bool) -> (Queue, Receiver<()>, Sender<()>) {
-    let disk = SimDisk::new(1);
-    let queue = Options::new("jobs").sim_disk(&disk).threads(threads).open().unwrap();
-    queue.push("opened").unwrap();
+/// Stalls the next sync of a disk; returns what begins it, and what lets it go on.
+pub(crate) fn stall(disk: &SimDisk) -> (Receiver<()>, Sender<()>) {
     let ((begins, begun), (go, gone)) = (mpsc::channel(), mpsc::channel());
     let stall = Mutex::new(Some((begins, gone)));
     disk.before_syncs(Some(Arc::new(move || {
@@ -27,6 +24,15 @@ fn stalled(threads: bool) -> (Queue, Receiver<()>, Sender<()>) {
             let _: Result<(), _> = gone.recv();
         }
     })));
+    (begun, go)
+}
+
+/// A queue on a disk whose next sync stalls; who waits for it hears that it began, and lets it go on.
+fn stalled(threads: bool) -> (Queue, Receiver<()>, Sender<()>) {
+    let disk = SimDisk::new(1);
+    let queue = Options::new("jobs").sim_disk(&disk).threads(threads).open().unwrap();
+    queue.push("opened").unwrap();
+    let (begun, go) = stall(&disk);
     (queue, begun, go)
 }
 
