@@ -282,6 +282,7 @@ pub mod testing {
 
     pub use crate::clock::ManualClock;
     pub use crate::plant::{Plant, Planted, plant};
+    pub use crate::queue::guest::Guest;
     pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }
 

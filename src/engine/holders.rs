@@ -37,8 +37,10 @@ pub(super) struct Holders {
     /// Of an earlier connection of a guest that has come back: its loans can be settled, no more. What
     /// becomes of a holder with no connection of its own is told by its lock alone.
     returned: BTreeSet<u32>,
-    /// Living when it was last looked at, and not connected.
+    /// Its connection is lost, and it lived when it was last looked at.
     absent: BTreeSet<u32>,
+    /// Living at the opening, and not heard of since: absent too, or about to connect for the first time.
+    found: BTreeSet<u32>,
     /// Which groups' files named them when the queue was opened, by incarnation.
     named: BTreeMap<u32, BTreeSet<u64>>,
     looked: Option<Duration>,
@@ -52,10 +54,12 @@ impl Holders {
         self.present.remove(&holder);
         self.returned.remove(&holder);
         self.absent.remove(&holder);
+        self.found.remove(&holder);
     }
 
     fn is_known(&self, holder: u32) -> bool {
-        [&self.present, &self.returned, &self.absent].iter().any(|known| known.contains(&holder))
+        let known = [&self.present, &self.returned, &self.absent, &self.found];
+        known.iter().any(|known| known.contains(&holder))
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) struct Found {
 impl Found {
     /// Tells whether a living process holds what is lent to that holder.
     pub(super) fn is_living(&self, holder: u32) -> bool {
-        self.holders.absent.contains(&holder)
+        self.holders.found.contains(&holder)
     }
 
     fn has_file(&self, holder: u32) -> bool {
@@ -89,7 +93,7 @@ impl Found {
 
     /// Notes whom a group's files name.
     pub(super) fn note_named(&mut self, incarnation: u64, state: &State) {
-        if self.holders.absent.is_empty() && self.over.is_empty() {
+        if self.holders.found.is_empty() && self.over.is_empty() {
             return;
         }
         for holder in state.holders_named() {
@@ -113,7 +117,7 @@ pub(super) fn find(storage: &dyn Storage) -> Result<Found> {
     let mut found = Found::default();
     for holder in listed(storage)? {
         match storage.is_held(&names::holder(holder)) {
-            Ok(true) => found.holders.absent.insert(holder),
+            Ok(true) => found.holders.found.insert(holder),
             Ok(false) => found.over.insert(holder),
             Err(error) if is_strange(&error) => continue,
             Err(error) => return Err(failed("look at the lock of", storage, holder, error)),
@@ -184,7 +188,10 @@ impl Engine {
         }
         {
             let mut holders = lock(&self.holders);
-            if holders.is_known(holder) {
+            // Its lock may have been held before this opening; that it was never let in is for it to see to,
+            // and that no loans name it is looked at below.
+            let is_new = holders.found.remove(&holder) || !holders.is_known(holder);
+            if !is_new {
                 return Err(over);
             }
             // From here on a new group begins with it: one that comes to be before the groups are listed
@@ -193,8 +200,7 @@ impl Engine {
         }
         let begun = self.all_groups().iter().try_for_each(|group| group.begin_guest(holder));
         if begun.is_err() {
-            lock(&self.holders).present.remove(&holder);
-            self.stop_lending(holder);
+            self.left(holder);
         }
         begun
     }
@@ -283,7 +289,7 @@ impl Engine {
             group.keep_only(holder, &here)?;
         }
         let mut holders = lock(&self.holders);
-        holders.absent.remove(&holder);
+        holders.take(holder);
         // Looked after by its lock, whether or not anything of it was known: so nothing is left of one that
         // has died since it said this.
         holders.returned.insert(holder);
@@ -292,7 +298,8 @@ impl Engine {
 
     /// Tells whether some guest may live that is not connected.
     pub(crate) fn has_absent(&self) -> bool {
-        !lock(&self.holders).absent.is_empty()
+        let holders = lock(&self.holders);
+        !holders.absent.is_empty() || !holders.found.is_empty()
     }
 
     /// Tells whether a process holds the lock of a holder.
@@ -323,7 +330,8 @@ impl Engine {
                 return Ok(());
             }
             holders.looked = Some(now);
-            holders.absent.union(&holders.returned).copied().collect()
+            let watched = holders.absent.iter().chain(&holders.found).chain(&holders.returned);
+            watched.copied().collect()
         };
         let mut outcome = Ok(());
         for holder in watched {

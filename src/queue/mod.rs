@@ -19,6 +19,8 @@ use crate::share::place::{Handle, Place};
 mod dead;
 mod group;
 mod group_options;
+#[cfg(feature = "testing")]
+pub(crate) mod guest;
 mod inspect;
 mod limits;
 mod options;

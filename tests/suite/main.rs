@@ -10,6 +10,8 @@ mod behaviour_async;
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
 mod behaviour_groups;
+/// What guests hold, when they live and when they are gone.
+mod behaviour_guests;
 /// Dedup keys and unique keys.
 mod behaviour_keys;
 /// Groups that take some kinds of messages alone.
@@ -79,6 +81,8 @@ mod crash;
 mod crash_chains;
 /// Segments that are given up, at a crash after and a failure of every operation.
 mod crash_free;
+/// Guests that begin and end, at a crash after and a failure of every operation.
+mod crash_holders;
 /// Keys, at a crash after and a failure of every operation, and by many threads.
 mod crash_keys;
 /// The same on a disk that stays broken, or full.
