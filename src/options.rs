@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::codec::{Deserialize, Serialize};
+
 /// When a push or an ack counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -14,7 +16,7 @@ pub enum Durability {
 
 /// What becomes of a push that a limit of the queue leaves no room for
 /// ([`Options::max_messages`](crate::Options::max_messages), [`Options::max_bytes`](crate::Options::max_bytes)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WhenFull {
     /// It fails at once with [`Error::AtLimit`](crate::Error::AtLimit).
@@ -30,7 +32,7 @@ pub enum WhenFull {
 }
 
 /// How long a dedup key is taken: both must hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Window {
     /// By so many of the last messages that have one.
     pub(crate) count: usize,
@@ -51,7 +53,7 @@ impl Window {
 
 /// Limits that are to be stored with the queue in place of those there are; `None`: as it is. Their meaning
 /// is that of `format::keep::Limits`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
     pub(crate) retain_for: Option<u64>,
     pub(crate) retain_bytes: Option<u64>,
@@ -67,7 +69,7 @@ pub(crate) struct Wanted {
 pub(crate) struct Settings {
     pub(crate) create: bool,
     pub(crate) durability: Durability,
-    /// Bytes of a full-grown segment.
+    /// Bytes of a full-grown segment, where the limits leave room for such.
     pub(crate) segment_bytes: u64,
     /// Bytes of the longest message.
     pub(crate) max_message_bytes: u64,
@@ -101,8 +103,7 @@ impl Default for Settings {
             threads: true,
             mappings: true,
             network: false,
-            // Until succession is proven: see `docs/PROTOCOL.md`.
-            exclusive: true,
+            exclusive: false,
         }
     }
 }

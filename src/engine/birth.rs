@@ -10,8 +10,10 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use super::limits;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::keep::Limits;
 use crate::format::manifest::{LogMark, SegmentRow, Slot};
 use crate::format::{PAGE_POSITION, names};
 use crate::log::make;
@@ -78,7 +80,8 @@ pub(super) fn create(storage: &Arc<dyn Storage>, clock: &dyn Clock, settings: &S
     let draw = || storage.random().map_err(|error| Error::io("draw a queue id for", &root, error));
     let queue = u128::from(draw()?) << 64 | u128::from(draw()?);
     let now = clock.wall();
-    let capacity = FIRST_SEGMENT.min(settings.segment_bytes);
+    let limits = limits::changed(Limits::default(), &settings.limits);
+    let capacity = FIRST_SEGMENT.min(limits::fitted(settings.segment_bytes, &limits));
     let mut first = make::begin(&**storage, queue, 1, capacity, now)?;
     first.fill(&**storage, capacity)?;
     first.finish(&**storage)?;

@@ -211,6 +211,7 @@ impl Engine {
                 let found = found.into_iter().map(|one| one.map_err(|error| (&error).into())).collect();
                 Reply::Looked { found, next }
             }
+            Request::ChangeLimits { wanted } => self.change_limits(&wanted).map(|()| Reply::Done)?,
             Request::Pins => told(&pinned::pins_of(self)?),
             #[cfg(feature = "schedules")]
             Request::Schedule { name, cron, missed, message } => {

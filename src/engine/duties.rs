@@ -114,7 +114,7 @@ impl Engine {
         };
         let (used, _) = active.end();
         let capacity = active.capacity;
-        let next = roll::next_capacity(capacity, self.settings.segment_bytes);
+        let next = roll::next_capacity(capacity, self.log.room.segment_bytes());
         // Begins when a quarter is used and is done when three quarters are.
         let ahead = u128::from((used * 4).saturating_sub(capacity));
         let wanted = u128::from(next) * ahead / u128::from(2 * capacity.max(1));

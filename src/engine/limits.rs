@@ -6,7 +6,7 @@ use super::{Engine, lock};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::format::keep::{self, Limits};
-use crate::options::{Settings, Wanted, WhenFull, Window};
+use crate::options::{Wanted, WhenFull, Window};
 
 /// With a limit of bytes, segments have such a part of it at the most: what is done is given up by the
 /// segment.
@@ -25,7 +25,27 @@ impl Engine {
         window(&self.limits())
     }
 
-    /// Stores what this opening wants changed.
+    /// Changes limits, and stores them. A dedup window that becomes wider takes in what is pushed from now on;
+    /// older keys, as far as they are kept, with the next opening.
+    ///
+    /// # Errors
+    /// As [`Engine::adopt_limits`].
+    pub(super) fn change_limits(&self, wanted: &Wanted) -> Result<()> {
+        {
+            let mut limits = lock(&self.limits);
+            *limits = changed(*limits, wanted);
+        }
+        if wanted.dedup.is_some() {
+            let window = self.window();
+            self.commit.lock().keys.set_window(window);
+        }
+        let adopted = self.adopt_limits();
+        // There may be more room now.
+        self.log.room.ring();
+        adopted
+    }
+
+    /// Goes by the limits, and stores them.
     ///
     /// # Errors
     /// When the manifest cannot be written. Where it would have to grow and there is no room, they hold for
@@ -37,21 +57,20 @@ impl Engine {
         if limits == self.manifest.look(|slot| slot.limits) {
             return Ok(());
         }
-        match self.manifest.update(|slot| slot.limits = limits) {
+        // Of two who change them at a time the second one stores what both want.
+        match self.manifest.update(|slot| slot.limits = self.limits()) {
             Err(Error::Full { .. }) => Ok(()),
             other => other,
         }
     }
 }
 
-/// Returns what to open a queue with that has these limits: segments that are not too long for them.
-pub(super) fn fitted(settings: Settings, stored: Limits) -> Settings {
-    let most = changed(stored, &settings.limits).max_bytes;
-    if most == 0 {
-        return settings;
+/// Returns how many bytes a full-grown segment has where these limits hold: it is not too long for them.
+pub(super) fn fitted(segment_bytes: u64, limits: &Limits) -> u64 {
+    match limits.max_bytes {
+        0 => segment_bytes,
+        most => segment_bytes.min((most / PARTS / 4096 * 4096).max(LEAST_SEGMENT)),
     }
-    let part = (most / PARTS / 4096 * 4096).max(LEAST_SEGMENT);
-    Settings { segment_bytes: settings.segment_bytes.min(part), ..settings }
 }
 
 /// Returns what becomes of a push that a limit leaves no room for.
@@ -103,9 +122,9 @@ mod tests {
     #[test]
     fn segments_are_a_part_of_what_the_log_may_have() {
         let fit = |stored: u64, wanted: Option<u64>| {
-            let limits = Wanted { max_bytes: wanted, ..Wanted::default() };
-            let settings = Settings { segment_bytes: 1 << 20, limits, ..Settings::default() };
-            fitted(settings, Limits { max_bytes: stored, ..Limits::default() }).segment_bytes
+            let wanted = Wanted { max_bytes: wanted, ..Wanted::default() };
+            let stored = Limits { max_bytes: stored, ..Limits::default() };
+            fitted(1 << 20, &changed(stored, &wanted))
         };
 
         assert_eq!((fit(0, None), fit(1 << 40, None)), (1 << 20, 1 << 20));

@@ -47,7 +47,6 @@ impl Engine {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Arc<Self>> {
-        let settings = limits::fitted(settings, Default::default());
         let (held, created) = acquire(&storage, &*clock, &settings)?;
         storage.sync_dir("").map_err(|error| Error::io("sync the folder", storage.root(), error))?;
         let (manifest, found) = manifest::load(&storage)?;
@@ -55,7 +54,6 @@ impl Engine {
             // A birth may have failed at its very last step; nobody was told anything since.
             storage.sync_parent().map_err(|error| Error::io("sync the parent of", storage.root(), error))?;
         }
-        let settings = limits::fitted(settings, found.slot.limits);
         let mut report = Recovery { created, mended: found.wounded, ..Recovery::default() };
         let (row, checked) = check_segments(&storage, &found)?;
         keep::check_kept(&*storage, &found)?;
@@ -102,7 +100,6 @@ impl Engine {
                 durable: verdict.position,
                 about: verdict.about,
             },
-            segment_bytes: settings.segment_bytes,
             next: next_offset(&report, &verdict, slot),
             shown: verdict.next,
             messages: verdict.messages,
@@ -149,6 +146,7 @@ impl Engine {
             clock,
             settings,
         });
+        engine.clock.on_advance(Arc::downgrade(engine.log.room.bell()) as _);
         engine.adopt_limits()?;
         if engine.settings.threads {
             duties::look_after(&engine);

@@ -40,7 +40,7 @@ impl Engine {
         self.spare.let_go(&*self.storage);
         let set = self.log.set();
         let Some(active) = set.last() else { return Ok(()) };
-        let first = FIRST_SEGMENT.min(self.settings.segment_bytes);
+        let first = FIRST_SEGMENT.min(self.log.room.segment_bytes());
         if active.capacity > first && self.live_in_active() * SPARSE < active.capacity {
             match self.ask(Wish::Roll { capacity: Some(first) }) {
                 // Then it stays as it is, and takes what it took.

@@ -115,7 +115,7 @@ impl Engine {
     /// Chooses segments and begins; tells whether it did.
     fn begin_rewriting(&self) -> Result<bool> {
         let Some(facts) = self.facts()? else { return Ok(false) };
-        let numbers = plan::rewrite(&facts, self.settings.segment_bytes);
+        let numbers = plan::rewrite(&facts, self.log.room.segment_bytes());
         if numbers.is_empty() {
             return Ok(false);
         }
@@ -134,7 +134,7 @@ impl Engine {
             facts.iter().filter(|fact| numbers.contains(&fact.number)).map(|fact| fact.bytes).sum();
         let most = PAGE_POSITION + bytes / 2;
         let number = (self.spare.draw_number(), self.clock.wall());
-        let full = self.settings.segment_bytes;
+        let full = self.log.room.segment_bytes();
         // Whoever closes takes it after saying so: no file is made in a folder that another has by then.
         let mut held = lock(&self.copying);
         if held.is_some() || self.check_open().is_err() {

@@ -5,8 +5,6 @@
 //! something is done, or the oldest messages are discarded for it. A limit of messages is each group's own:
 //! one that has not too many loses nothing.
 
-use std::sync::{Arc, Weak};
-
 use super::{Engine, limits, lock};
 use crate::error::{Error, Result};
 use crate::format::PAGE_POSITION;
@@ -17,7 +15,6 @@ use crate::log::room::{Pass, Size};
 use crate::log::writer::{Wish, size_of};
 use crate::offset::Offsets;
 use crate::options::{Durability, WhenFull};
-use crate::wake::Wake;
 
 /// How often room is made that others take, before a push fails.
 const TRIES: u32 = 1000;
@@ -26,9 +23,8 @@ impl Engine {
     /// Goes by these limits from now on. Once in an opening.
     pub(super) fn limit_room(&self, limits: &Limits) {
         let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
-        self.log.room.limit(or_none(limits.max_messages), or_none(limits.max_bytes));
-        let bell: Weak<dyn Wake> = Arc::downgrade(self.log.room.bell()) as _;
-        self.clock.on_advance(bell);
+        let segment_bytes = limits::fitted(self.settings.segment_bytes, limits);
+        self.log.room.limit(or_none(limits.max_messages), or_none(limits.max_bytes), segment_bytes);
         let _changing = lock(&self.changing_groups);
         self.look_at_room();
     }
@@ -100,7 +96,7 @@ impl Engine {
         let set = self.log.set();
         let Some(active) = set.last() else { return 0 };
         let (position, _) = active.end();
-        let rolls = room.must_roll(position, size.bytes, active.capacity, self.settings.segment_bytes);
+        let rolls = room.must_roll(position, size.bytes, active.capacity);
         let page = if rolls { PAGE_POSITION } else { 0 };
         (self.log.bytes() + page + size.bytes).saturating_sub(room.max_bytes())
     }

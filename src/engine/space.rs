@@ -229,7 +229,7 @@ impl Engine {
         if segment.number > active.number {
             return false;
         }
-        let capacity = roll::next_capacity(active.capacity, self.settings.segment_bytes);
+        let capacity = roll::next_capacity(active.capacity, self.log.room.segment_bytes());
         let (old, now) = ((segment.number, segment.salt), self.clock.wall());
         // A failure took the file with it: another is made when one is needed.
         let recycled = self.spare.recycle(&*self.storage, self.queue, old, capacity, now);

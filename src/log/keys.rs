@@ -73,6 +73,11 @@ impl Keys {
         Self { window, sweep_at: FIRST_SWEEP, ..Self::default() }
     }
 
+    /// Changes the window, from now on.
+    pub(crate) fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
     /// Tells whether the keys of stored messages are known.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded

@@ -25,7 +25,7 @@ impl Writer {
     /// [`Error::Poisoned`].
     pub(super) fn roll(&mut self, length: u64) -> Result<()> {
         let least = round_up(PAGE_POSITION + length, PAGE_POSITION);
-        self.roll_into(next_capacity(self.active.capacity, self.segment_bytes), least)
+        self.roll_into(next_capacity(self.active.capacity, self.log.room.segment_bytes()), least)
     }
 
     /// Starts the next segment: the one made ahead if it has at least `least` bytes, else one of `capacity`, or

@@ -20,6 +20,8 @@ pub(crate) struct Room {
     messages_until: AtomicU64,
     max_messages: AtomicU64,
     max_bytes: AtomicU64,
+    /// Of a full-grown segment.
+    segment_bytes: AtomicU64,
     claimed: Arc<Claimed>,
     /// How many wait until there is room.
     waiting: AtomicUsize,
@@ -69,6 +71,7 @@ impl Default for Room {
             messages_until: AtomicU64::new(u64::MAX),
             max_messages: AtomicU64::new(u64::MAX),
             max_bytes: AtomicU64::new(u64::MAX),
+            segment_bytes: AtomicU64::new(u64::MAX),
             claimed: Arc::default(),
             waiting: AtomicUsize::new(0),
             bell: Arc::default(),
@@ -77,8 +80,9 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Sets the limits; all ones is none.
-    pub(crate) fn limit(&self, max_messages: u64, max_bytes: u64) {
+    /// Sets the limits, all ones is none, and the bytes of a full-grown segment.
+    pub(crate) fn limit(&self, max_messages: u64, max_bytes: u64, segment_bytes: u64) {
+        self.segment_bytes.store(segment_bytes, Ordering::Relaxed);
         self.max_messages.store(max_messages, Ordering::Relaxed);
         self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
@@ -102,6 +106,12 @@ impl Room {
     #[inline]
     pub(crate) fn max_bytes(&self) -> u64 {
         self.max_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of a full-grown segment.
+    #[inline]
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.load(Ordering::Relaxed)
     }
 
     /// Tells whether there are limits.
@@ -159,10 +169,10 @@ impl Room {
 
     /// Tells whether a batch goes to the next segment, from a position in one of that capacity. Where the bytes
     /// are limited a long segment of old is not filled up: it can only be given up as a whole.
-    pub(crate) fn must_roll(&self, position: u64, length: u64, capacity: u64, segment_bytes: u64) -> bool {
+    pub(crate) fn must_roll(&self, position: u64, length: u64, capacity: u64) -> bool {
         let end = position + length;
         let limited = self.max_bytes() != u64::MAX;
-        end > capacity || (limited && position > PAGE_POSITION && end > segment_bytes)
+        end > capacity || (limited && position > PAGE_POSITION && end > self.segment_bytes())
     }
 }
 
@@ -219,10 +229,10 @@ mod tests {
     #[test]
     fn only_where_bytes_are_limited_is_a_long_segment_left_early() {
         let room = Room::default();
-        let rolls = |position, length| room.must_roll(position, length, 1 << 20, 8192);
+        let rolls = |position, length| room.must_roll(position, length, 1 << 20);
 
         assert!(!rolls(8000, 5000) && rolls((1 << 20) - 8, 16));
-        room.limit(u64::MAX, 1 << 20);
+        room.limit(u64::MAX, 1 << 20, 8192);
         assert!(rolls(8000, 5000) && !rolls(4096, 5000) && !rolls(8000, 192));
     }
 }

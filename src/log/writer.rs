@@ -47,8 +47,6 @@ pub(crate) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) spare: Arc<Spare>,
     pub(super) active: Active,
-    /// Bytes of a full-grown segment.
-    pub(super) segment_bytes: u64,
     /// The next offset to give; beyond burnt ones.
     pub(super) next: u64,
     /// The offset behind the last message that was written.
@@ -85,7 +83,6 @@ pub(crate) struct Opened {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spare: Arc<Spare>,
     pub(crate) active: Active,
-    pub(crate) segment_bytes: u64,
     /// The next offset to give.
     pub(crate) next: u64,
     /// The offset behind the last message.
@@ -170,7 +167,6 @@ impl Writer {
             clock: opened.clock,
             spare: opened.spare,
             active: opened.active,
-            segment_bytes: opened.segment_bytes,
             next: opened.next,
             shown: opened.shown,
             messages: opened.messages,

@@ -151,10 +151,12 @@ impl Options {
         self
     }
 
-    /// Sets whether this process has the queue for itself (default, in this version: yes): others that open it get
-    /// [`Error::Locked`], and so does this one where somebody has it open for himself. With `false`, said by all of
-    /// them, the first is the owner; others reach it through that one, as its guests, and one of them takes over
-    /// when it goes. **In development**: what is not yet proven is listed in `docs/PROTOCOL.md`.
+    /// Sets whether this process has the queue for itself (default: no): others that open it get
+    /// [`Error::Locked`], and so does this one where somebody else has it open.
+    ///
+    /// Otherwise whoever comes first is the owner, and serves the others, its guests, through a socket in the folder;
+    /// when it goes, one of them takes over (`docs/PROTOCOL.md`). No socket and no thread for it with `true`, and none
+    /// on file systems that have no sockets.
     #[must_use]
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.settings.exclusive = exclusive;

@@ -18,11 +18,12 @@ use super::guest::{Guest, Told};
 use super::owner;
 use crate::clock::Clock;
 use crate::codec;
+use crate::engine::request::Request;
 use crate::engine::{Engine, holders};
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::group::holder::draw_holder;
-use crate::options::Settings;
+use crate::options::{Settings, Wanted};
 use crate::storage::{Storage, process_of};
 
 const WAKER: Token = Token(0);
@@ -96,6 +97,13 @@ pub(super) fn visit(
     let thread = thread::Builder::new().name("backlog-guest".into());
     let this = guest.clone();
     thread.spawn(move || this.stay(poll, link)).map_err(failed)?;
+    if settings.limits != Wanted::default() {
+        let changed = guest.call(Request::ChangeLimits { wanted: settings.limits }, None);
+        if let Err(error) = changed {
+            let _ = guest.close();
+            return Err(error);
+        }
+    }
     Ok(Some(guest))
 }
 
@@ -179,7 +187,9 @@ impl Guest {
                 return Err(Error::Closed);
             }
             if self.lock().own.is_none() {
-                let settings = Settings { create: false, ..self.settings.clone() };
+                // What it wanted changed was changed when it came, and may have been since.
+                let limits = Wanted::default();
+                let settings = Settings { create: false, limits, ..self.settings.clone() };
                 match open_and_serve(&self.storage, &self.clock, &settings) {
                     Ok(engine) => self.lock().own = Some(engine),
                     Err(Error::Locked { .. }) => {}

@@ -275,7 +275,7 @@ impl Storage for Disk {
     }
 
     fn listen(&self, name: &str) -> io::Result<Option<UnixListener>> {
-        self.bind(name).map(Some)
+        self.bind(name)
     }
 
     fn connect(&self, name: &str) -> io::Result<UnixStream> {

@@ -108,7 +108,8 @@ fn collect(folder: &Path, into: &mut BTreeMap<PathBuf, (Vec<u8>, SystemTime)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let about = entry.metadata().unwrap();
-        let bytes = if about.is_dir() { Vec::new() } else { fs::read(entry.path()).unwrap() };
+        // Neither a folder nor a socket has bytes.
+        let bytes = if about.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
         into.insert(entry.path(), (bytes, about.modified().unwrap()));
         if about.is_dir() {
             collect(&entry.path(), into);

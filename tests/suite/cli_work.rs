@@ -1,6 +1,7 @@
 //! Does `backlog work` run a command for each message, and settle by its exit code?
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use crate::cli::Place;
 
@@ -184,18 +185,54 @@ fn work_never_creates_a_queue_nor_a_group() {
 }
 
 #[test]
-fn a_queue_that_is_open_elsewhere_is_refused_or_waited_for() {
+fn a_queue_that_somebody_has_for_himself_is_refused_or_waited_for() {
     let place = Place::new();
     place.push("a\n");
-    let mut push = place.start(&["push", "jobs"]);
-    std::io::Write::write_all(push.stdin.as_mut().unwrap(), b"b\n").unwrap();
-    push.line();
+    let alone = backlog::Options::new(place.path("jobs")).exclusive(true);
+    let alone = crate::harness::patiently(&alone);
+    alone.push("b").unwrap();
 
     let done = place.run(&["work", "jobs", "--until-empty", "--", "cat"]);
     assert_eq!((done.code, done.err.lines().count()), (3, 1), "{done:?}");
 
     let mut work =
         place.start(&["work", "jobs", "--until-empty", "--wait", "1m", "--", "sh", "-c", "cat; echo"]);
-    assert_eq!(push.end(), 0);
+    alone.close().unwrap();
     assert_eq!((work.line(), work.line(), work.end()), ("a".into(), "b".into(), 0));
+}
+
+#[test]
+fn push_and_four_works_and_stats_and_revive_go_on_beside_each_other() {
+    let place = Place::new();
+    place.push("first\n");
+    // So there is the group.
+    assert_eq!(place.work("true").code, 0);
+    let mut push = place.start(&["push", "jobs"]);
+    let works: Vec<_> =
+        (0..4).map(|_| place.start(&["work", "jobs", "--", "sh", "-c", "cat; echo"])).collect();
+    let mut input = push.stdin.take().unwrap();
+    for number in 0..40 {
+        writeln!(input, "{number}").unwrap();
+        push.line();
+    }
+    let stats = place.run(&["stats", "jobs"]);
+    assert_eq!(stats.code, 0, "{stats:?}");
+    let revived = place.run(&["revive", "jobs", "--all"]);
+    assert_eq!(revived.code, 0, "{revived:?}");
+    drop(input);
+    assert_eq!(push.end(), 0);
+
+    // What is left is done by one more; each message was handled by one of them.
+    let rest = place.run(&["work", "jobs", "--until-empty", "--", "sh", "-c", "cat; echo"]);
+    assert_eq!(rest.code, 0, "{rest:?}");
+    let mut handled: Vec<String> = rest.out.lines().map(str::to_owned).collect();
+    for mut work in works {
+        work.signal("TERM");
+        handled.extend(std::iter::from_fn(|| Some(work.line()).filter(|line| !line.is_empty())));
+        assert_eq!(work.end(), 0);
+    }
+    handled.sort();
+    let mut all: Vec<String> = (0..40).map(|number: u32| number.to_string()).collect();
+    all.sort();
+    assert_eq!(handled, all);
 }

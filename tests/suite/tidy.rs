@@ -22,7 +22,7 @@ const LEVELS: [&[&str]; 9] = [
 ];
 
 /// Arrows within a level, from the front of a module's path to a module.
-const BESIDE: [(&str, &str); 11] = [
+const BESIDE: [(&str, &str); 12] = [
     ("cron", "error"),
     ("error", "offset"),
     ("wake", "sync"),
@@ -31,6 +31,8 @@ const BESIDE: [(&str, &str); 11] = [
     ("clock", "error"),
     ("storage", "error"),
     ("format/snapshot", "codec"),
+    // What is wanted of a queue is told to its owner.
+    ("options", "codec"),
     // The roll is one step of both: the slot seals the old segment and names the new one.
     ("log", "manifest"),
     // Looking reads what both write, and is named by neither.

@@ -14,6 +14,7 @@ use crate::format::snapshot::Policy;
 use crate::group::rule::{Dead, MessageState};
 use crate::group::settle::End;
 use crate::offset::Offsets;
+use crate::options::Wanted;
 
 pub(crate) mod fault;
 
@@ -167,6 +168,9 @@ pub(crate) enum Request {
     },
     Pins,
     Limits,
+    ChangeLimits {
+        wanted: Wanted,
+    },
     /// `message` is a `Plan`, in bincode: of it each message of the schedule is made.
     Schedule {
         name: String,

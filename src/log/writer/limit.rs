@@ -17,7 +17,7 @@ impl Writer {
     /// Tells whether a batch of so many bytes goes to the next segment.
     pub(super) fn must_roll(&self, pending: &Pending, length: u64) -> bool {
         let position = self.active.position + pending.size.bytes;
-        self.log.room.must_roll(position, length, self.active.capacity, self.segment_bytes)
+        self.log.room.must_roll(position, length, self.active.capacity)
     }
 
     /// Refuses a batch for which the limits leave no room. Exact: nobody else gives offsets.
