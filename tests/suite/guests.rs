@@ -228,6 +228,31 @@ fn a_guest_that_closes_gives_its_loans_back_uncounted() {
 }
 
 #[test]
+fn the_limits_that_a_guest_wants_hold_at_the_owner_and_a_takeover_brings_no_old_ones_back() {
+    let folder = Folder::new();
+    let shared = || Options::new(folder.path());
+    let owner = folder.open();
+    let guest = shared().max_messages(2).dedup_window(1, Duration::from_secs(60)).open().unwrap();
+    owner.consumer().unwrap();
+    assert_eq!(owner.limits(), guest.limits());
+    owner.push_batch(["a", "b"]).unwrap();
+    assert!(matches!(owner.push("c").unwrap_err(), Error::AtLimit { .. }));
+
+    let other = shared().max_messages(3).max_bytes(1 << 20).open().unwrap();
+    owner.push("c").unwrap();
+    other.close().unwrap();
+    owner.close().unwrap();
+
+    // Whoever opened with a limit of 2 is the owner now.
+    let limits = guest.limits();
+    assert_eq!((limits.max_messages, limits.max_bytes), (Some(3), Some(1 << 20)));
+    assert!(matches!(guest.push("d").unwrap_err(), Error::AtLimit { .. }));
+    assert_eq!(payload(&guest), "a");
+    guest.push("d").unwrap();
+    guest.close().unwrap();
+}
+
+#[test]
 fn a_path_may_be_longer_than_an_address() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("x".repeat(200)).join("y".repeat(200));
