@@ -139,6 +139,11 @@ impl Child {
         self.said.last()
     }
 
+    /// Returns the number of the process: of what it is run by, which becomes it.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }

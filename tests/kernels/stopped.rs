@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backlog::Options;
+use backlog::{Error, Options};
 use rustix::process::Signal;
 
 use crate::child::{Child, ledger};
@@ -18,11 +18,14 @@ fn a_stopped_process_keeps_its_lock_and_goes_on() {
 
         child.signal(Signal::STOP);
 
-        // The time that another process waits for the lock is the time that this one is stopped.
+        // The time that other processes wait is the time that this one is stopped.
         let began = Instant::now();
-        let waited = Options::new(&folder).lock_timeout(Duration::from_millis(1500)).open();
+        let patient = Options::new(&folder).lock_timeout(Duration::from_millis(1500));
+        let waited = patient.clone().exclusive(true).open();
         assert!(waited.is_err_and(|error| error.is_locked()), "the lock was stolen");
         assert!(began.elapsed() >= Duration::from_millis(1500));
+        let waited = patient.open().map(drop);
+        assert!(matches!(waited, Err(Error::Timeout { owner: Some(id) }) if id == child.id()), "{waited:?}");
         let seen = backlog::inspect(&folder).unwrap();
         assert!(!seen.closed && seen.messages >= 30, "{seen:?}");
         assert!(backlog::verify(&folder, &mut |_| {}).unwrap().is_empty());
