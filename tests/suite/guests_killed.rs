@@ -305,21 +305,18 @@ fn happens(fate: Fate, role: &str, owner: bool) {
             Some(struck)
         }
     };
-    if waits && !(owner && fate == Fate::Stopped) {
+    let (stopped_owner, stopped_guest) = if owner { (back.as_ref(), None) } else { (None, back.as_ref()) };
+    if let Some(struck) = stopped_owner {
+        // Nothing goes on that could be waited for.
+        std::thread::park_timeout(STOPPED);
+        struck.signal(rustix::process::Signal::CONT);
+    }
+    if waits {
         rest.push(Process::start("push", "late", &folder.path));
     }
-    if back.is_some() && !owner {
-        for process in &rest {
-            process.goes_on(SOME);
-        }
-    }
-    if let Some(struck) = &back {
-        // With a stopped owner nothing goes on that could be waited for.
-        std::thread::park_timeout(if owner { STOPPED } else { Duration::ZERO });
+    if let Some(struck) = stopped_guest {
+        rest.iter().for_each(|process| process.goes_on(SOME));
         struck.signal(rustix::process::Signal::CONT);
-        if waits && owner {
-            rest.push(Process::start("push", "late", &folder.path));
-        }
     }
     for process in rest.iter().chain(&back) {
         process.goes_on(SOME);
