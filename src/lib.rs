@@ -88,9 +88,9 @@
 //! A [`Group`] is a durable reading position. The consumers of one group compete: each message goes
 //! to one of them. Other groups see everything again. The group `default` appears with its first
 //! consumer; any other is created on purpose, so that a typo is an error. [`Queue`], [`Group`] and
-//! [`Consumer`] are handles: clone them into as many threads as you like. Other processes
-//! open the same folder and compete in the same way: the first to come is the owner of the files, the
-//! others reach it through that one, and when it goes one of them takes over.
+//! [`Consumer`] are handles: clone them into as many threads as you like. Other processes open
+//! the same folder and compete in the same way: the first to come is the owner of the files, the others
+//! reach it through that one, and when it goes one of them takes over.
 //!
 //! A [`Pool`] is threads that do the settling for you:
 //!
@@ -204,8 +204,7 @@
 //! # It is not
 //!
 //! a broker or a server; a stream platform with partitions and replicas; exactly-once across other
-//! systems; for network file systems.
-//! Several processes may have one folder open, which is young: see `docs/PROTOCOL.md`, and [`Options::exclusive`].
+//! systems; for network file systems. Several processes may have one folder open, which is young: see `docs/PROTOCOL.md`, and [`Options::exclusive`].
 //!
 //! # Features
 //!

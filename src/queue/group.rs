@@ -147,8 +147,9 @@ impl Group {
         self.member.pause(None)
     }
 
-    /// Gives every loan of the group back, uncounted, those of other processes too: the messages are ready again, and who had them
-    /// gets [`Error::LeaseLost`](crate::Error::LeaseLost). Returns how many there were.
+    /// Gives every loan of the group back, uncounted, those of other processes too: the messages are ready
+    /// again, and who had them gets [`Error::LeaseLost`](crate::Error::LeaseLost). Returns how many there
+    /// were.
     ///
     /// # Errors
     /// As [`Group::discard`].

@@ -1,13 +1,12 @@
 //! What does a guest do at the engine, without a socket between them? For tests (feature `testing`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Queue;
 use crate::engine::{Engine, holders};
 use crate::error::{Error, Result};
-use crate::group::receive::Ask;
+use crate::group::receive::{Ask, NEVER};
 use crate::group::settle::{End, Settle};
 use crate::share::place::Place;
 use crate::storage::Lock;
@@ -103,7 +102,6 @@ impl Guest {
     /// # Errors
     /// As [`Consumer::recv`](crate::Consumer::recv), and [`Error::HolderOver`](crate::Error::HolderOver).
     pub fn recv(&self, group: &str, most: usize, wait: Duration) -> Result<Vec<(u64, u64)>> {
-        static NEVER: AtomicBool = AtomicBool::new(false);
         let engine = &self.engine;
         let until = engine.deadline(wait);
         let (holder, stop) = (Some(self.holder), &NEVER);
