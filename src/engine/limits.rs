@@ -25,40 +25,30 @@ impl Engine {
         window(&self.limits())
     }
 
-    /// Changes limits, and stores them. A dedup window that becomes wider takes in what is pushed from now on;
-    /// older keys, as far as they are kept, with the next opening.
-    ///
-    /// # Errors
-    /// As [`Engine::adopt_limits`].
-    pub(super) fn change_limits(&self, wanted: &Wanted) -> Result<()> {
-        {
-            let mut limits = lock(&self.limits);
-            *limits = changed(*limits, wanted);
-        }
-        if wanted.dedup.is_some() {
-            let window = self.window();
-            self.commit.lock().keys.set_window(window);
-        }
-        let adopted = self.adopt_limits();
-        // There may be more room now.
-        self.log.room.ring();
-        adopted
-    }
-
-    /// Goes by the limits, and stores them.
+    /// Changes limits, goes by them, and stores them; an opening by what it wants. A dedup window that becomes wider
+    /// takes in what is pushed from now on; older keys, as far as they are kept, with the next opening.
     ///
     /// # Errors
     /// When the manifest cannot be written. Where it would have to grow and there is no room, they hold for
     /// this opening all the same: a full disk is no reason not to open.
-    pub(super) fn adopt_limits(&self) -> Result<()> {
-        let limits = self.limits();
+    pub(super) fn change_limits(&self, wanted: &Wanted) -> Result<()> {
+        // Two who change them build on each other, and none does once the folder may be another's.
+        let changing = lock(&self.changing_groups);
+        self.check_open()?;
+        let limits = changed(self.limits(), wanted);
+        *lock(&self.limits) = limits;
         self.limit_room(&limits);
         self.spare.leave_free(limits.min_free);
-        if limits == self.manifest.look(|slot| slot.limits) {
-            return Ok(());
-        }
-        // Of two who change them at a time the second one stores what both want.
-        match self.manifest.update(|slot| slot.limits = self.limits()) {
+        self.commit.lock().keys.set_window(window(&limits));
+        let stored = if limits == self.manifest.look(|slot| slot.limits) {
+            Ok(())
+        } else {
+            self.manifest.update(|slot| slot.limits = limits)
+        };
+        drop(changing);
+        // There may be more room now.
+        self.log.room.ring();
+        match stored {
             Err(Error::Full { .. }) => Ok(()),
             other => other,
         }

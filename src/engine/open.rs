@@ -84,7 +84,6 @@ impl Engine {
             let name = evidence.name().map_err(|error| Error::io("read", log.path(row.number), error))?;
             report.evidence = Some(storage.root().join(name));
         }
-        let limits = limits::changed(found.slot.limits, &settings.limits);
         let slot = &found.slot.log;
         let asks = Arc::new(duties::Asks::new(settings.threads));
         let writer = Writer::new(Opened {
@@ -109,7 +108,7 @@ impl Engine {
             duties: asks.clone(),
             evidence,
         });
-        let keys = Keys::new(limits::window(&limits));
+        let keys = Keys::new(limits::window(&found.slot.limits));
         let commit = Arc::new(Commit::new(Waiting::new(keys), writer));
         clock.on_advance(Arc::downgrade(&commit) as _);
         let _ = held.note(&note(&settings));
@@ -135,7 +134,7 @@ impl Engine {
             helper,
             idle: Mutex::new(duties::Idle::new(clock.now())),
             asks,
-            limits: Mutex::new(limits),
+            limits: Mutex::new(found.slot.limits),
             space: Mutex::default(),
             copying: Mutex::default(),
             unheard: Mutex::default(),
@@ -147,7 +146,7 @@ impl Engine {
             settings,
         });
         engine.clock.on_advance(Arc::downgrade(engine.log.room.bell()) as _);
-        engine.adopt_limits()?;
+        engine.change_limits(&engine.settings.limits)?;
         if engine.settings.threads {
             duties::look_after(&engine);
         }

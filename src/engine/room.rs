@@ -20,21 +20,21 @@ use crate::options::{Durability, WhenFull};
 const TRIES: u32 = 1000;
 
 impl Engine {
-    /// Goes by these limits from now on. Once in an opening.
+    /// Goes by these limits from now on. The caller has the lock of whatever moves a group back.
     pub(super) fn limit_room(&self, limits: &Limits) {
         let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
         let segment_bytes = limits::fitted(self.settings.segment_bytes, limits);
         self.log.room.limit(or_none(limits.max_messages), or_none(limits.max_bytes), segment_bytes);
-        let _changing = lock(&self.changing_groups);
         self.look_at_room();
     }
 
     /// Says anew how far the log may grow. The caller has the lock of whatever moves a group back.
     pub(super) fn look_at_room(&self) {
         let room = &self.log.room;
-        if room.max_messages() != u64::MAX {
-            room.set_messages_until(self.done_everywhere().saturating_add(room.max_messages()));
-        }
+        room.set_messages_until(match room.max_messages() {
+            u64::MAX => u64::MAX,
+            most => self.done_everywhere().saturating_add(most),
+        });
     }
 
     /// Looks anew if so many messages would not fit, as far as is known.

@@ -106,7 +106,8 @@ impl Keys {
     /// Takes over the keys of stored messages: at once, where none was taken meanwhile.
     pub(crate) fn take_over(&mut self, loaded: Self, rows: &[Row]) {
         if !self.loaded && self.taken.is_empty() {
-            *self = loaded;
+            // The window may have changed meanwhile.
+            *self = Self { window: self.window, ..loaded };
         }
         self.load(rows);
     }

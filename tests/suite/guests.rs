@@ -249,6 +249,11 @@ fn the_limits_that_a_guest_wants_hold_at_the_owner_and_a_takeover_brings_no_old_
     assert!(matches!(guest.push("d").unwrap_err(), Error::AtLimit { .. }));
     assert_eq!(payload(&guest), "a");
     guest.push("d").unwrap();
+
+    // Taken back, a limit is none at once.
+    shared().max_messages(0).max_bytes(0).open().unwrap().close().unwrap();
+    guest.push_batch(["e", "f"]).unwrap();
+    assert_eq!((guest.limits().max_messages, guest.limits().max_bytes), (None, None));
     guest.close().unwrap();
 }
 
