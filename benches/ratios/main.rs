@@ -13,6 +13,7 @@ mod bytes;
 mod chain;
 mod delayed;
 mod drain;
+mod guests;
 mod ledger;
 mod opening;
 mod plot;
@@ -86,6 +87,7 @@ fn main() {
             "--child-delayed" | "--child-low" => {
                 delayed::child(child, Path::new(folder), count.parse().unwrap());
             }
+            "--child-guests" => guests::child(Path::new(folder), count == "1"),
             "--child-soak" => soak_child::run(Path::new(folder), count == "1"),
             _ => opening::child(child, Path::new(folder), count.parse().unwrap()),
         }
@@ -123,6 +125,7 @@ fn main() {
     bytes::run(&plan);
     beside::run(&plan);
     space::run(&plan);
+    guests::run(&plan);
     soak::run(&plan);
     drop(folder);
 }
