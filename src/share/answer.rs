@@ -1,12 +1,13 @@
 //! Where does the answer to a guest's call appear?
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::guest::Guest;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::engine::request::{Reply, Which};
 use crate::error::Result;
 use crate::group::receive::NEVER;
@@ -23,6 +24,8 @@ struct State {
     answer: Option<Reply>,
     taken: bool,
     abandoned: bool,
+    /// Whoever waits is to look at something else.
+    rung: bool,
     waker: Option<Waker>,
 }
 
@@ -42,17 +45,32 @@ impl Slot {
         drop(state);
         self.answered.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            // It may be anybody's code, and this thread goes on with other people's answers.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
         None
     }
 
+    pub(super) fn is_answered(&self) -> bool {
+        let state = self.lock();
+        state.answer.is_some() || state.taken
+    }
+
     /// Wakes whoever waits, to look again.
     pub(super) fn ring(&self) {
-        // Under the lock, so that nobody is between looking and waiting.
-        let state = self.lock();
+        self.lock().rung = true;
         self.answered.notify_all();
-        drop(state);
+    }
+
+    /// Blocks until it is answered or rung, `until` has come, or `stopped`; who stops it rings.
+    pub(super) fn wait(&self, clock: &dyn Clock, until: Option<Duration>, stopped: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while state.answer.is_none() && !std::mem::take(&mut state.rung) {
+            if stopped() || until.is_some_and(|until| clock.now() >= until) {
+                return;
+            }
+            state = clock::wait(clock, &self.answered, state, until);
+        }
     }
 
     /// Takes the answer.
@@ -82,11 +100,13 @@ pub(crate) struct Calling {
     slot: Arc<Slot>,
     /// Of a receive, the group.
     receives: Option<Which>,
+    /// It was polled, so the thread is to read.
+    polled: AtomicBool,
 }
 
 impl Calling {
     pub(super) fn new(guest: Arc<Guest>, id: u64, slot: Arc<Slot>, receives: Option<Which>) -> Self {
-        Self { guest, id, slot, receives }
+        Self { guest, id, slot, receives, polled: AtomicBool::new(false) }
     }
 
     /// Blocks until the answer is there; `None` when `until` has come first.
@@ -99,15 +119,15 @@ impl Calling {
         if let Err(error) = self.guest.check_process() {
             return Some(Err(error));
         }
-        let mut state = self.slot.lock();
+        let stopped = || stop.load(Ordering::Acquire);
         loop {
-            if let Some(answer) = Slot::take(&mut state) {
+            if let Some(answer) = Slot::take(&mut self.slot.lock()) {
                 return Some(Ok(answer));
             }
-            if stop.load(Ordering::Acquire) || until.is_some_and(|until| self.guest.clock.now() >= until) {
+            if stopped() || until.is_some_and(|until| self.guest.clock.now() >= until) {
                 return None;
             }
-            state = clock::wait(&*self.guest.clock, &self.slot.answered, state, until);
+            self.guest.read_or_wait(self.id, &self.slot, until, stopped);
         }
     }
 
@@ -117,18 +137,24 @@ impl Calling {
             return Poll::Ready(Err(error));
         }
         let mut state = self.slot.lock();
-        match Slot::take(&mut state) {
-            Some(answer) => Poll::Ready(Ok(answer)),
-            None => {
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(answer) = Slot::take(&mut state) {
+            return Poll::Ready(Ok(answer));
         }
+        // Whoever answers from here on finds it.
+        state.waker = Some(context.waker().clone());
+        drop(state);
+        if !self.polled.swap(true, Ordering::Relaxed) {
+            self.guest.desk.need();
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Calling {
     fn drop(&mut self) {
+        if *self.polled.get_mut() {
+            self.guest.desk.no_need();
+        }
         if self.guest.check_process().is_err() || self.slot.lock().taken {
             return;
         }

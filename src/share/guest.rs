@@ -12,11 +12,10 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use mio::Waker;
-
 use super::answer::{Calling, Slot};
 use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
+use super::reading::Desk;
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
 use crate::engine::recovery::Recovery;
@@ -48,7 +47,7 @@ pub(crate) struct Guest {
     /// Taken while the state is held, and never the other way round: so calls are sent in their order.
     pub(super) out: Mutex<Out>,
     pub(super) told: OnceLock<Told>,
-    pub(super) waker: OnceLock<Arc<Waker>>,
+    pub(super) desk: Desk,
 }
 
 /// What the first owner said of the queue.
@@ -99,7 +98,9 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Out {
     pub(super) bytes: Outgoing,
-    pub(super) stream: Option<UnixStream>,
+    pub(super) stream: Option<Arc<UnixStream>>,
+    /// The owner takes less than is to be sent.
+    blocked: bool,
 }
 
 impl Open {
@@ -115,6 +116,7 @@ impl Guest {
         clock: Arc<dyn Clock>,
         settings: Settings,
         producer: u32,
+        desk: Desk,
     ) -> Self {
         Self {
             storage,
@@ -126,7 +128,7 @@ impl Guest {
             changed: Condvar::new(),
             out: Mutex::default(),
             told: OnceLock::new(),
-            waker: OnceLock::new(),
+            desk,
         }
     }
 
@@ -185,6 +187,7 @@ impl Guest {
         let slots: Vec<Arc<Slot>> = waiting.map(|open| open.slot.clone()).collect();
         drop(state);
         slots.iter().for_each(|slot| slot.ring());
+        self.desk.ring();
     }
 
     /// Says that the owner did not answer in time.
@@ -196,20 +199,41 @@ impl Guest {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Forked`], [`Error::Timeout`], and why there is no owner any more.
-    pub(crate) fn begin(self: &Arc<Self>, mut request: Request, until: Option<Duration>) -> Result<Calling> {
+    pub(crate) fn begin(self: &Arc<Self>, request: Request, until: Option<Duration>) -> Result<Calling> {
         self.check_process()?;
         let bytes = request.length();
+        let state = self.lock();
+        if state.has_room(bytes) {
+            return self.begin_now(state, request);
+        }
+        drop(state);
+        // Whoever waits here does not read.
+        self.desk.need();
+        let waited = self.wait_for_room(bytes, until);
+        self.desk.no_need();
+        self.begin_now(waited?, request)
+    }
+
+    fn wait_for_room(&self, bytes: usize, until: Option<Duration>) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
-        loop {
+        while !state.has_room(bytes) {
             state.check()?;
-            if state.in_flight == 0 || state.in_flight + bytes <= MOST_IN_FLIGHT {
-                break;
-            }
             if until.is_some_and(|until| self.clock.now() >= until) {
                 return Err(Error::Timeout { owner: Some(state.owner) });
             }
             state = clock::wait(&*self.clock, &self.changed, state, until);
         }
+        Ok(state)
+    }
+
+    /// Makes a call, whether there is room for it or not.
+    fn begin_now(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        mut request: Request,
+    ) -> Result<Calling> {
+        state.check()?;
+        let bytes = request.length();
         let sequence = request.sequence_mut().map(|told| {
             let sequence = state.next_sequence;
             state.next_sequence += 1;
@@ -250,16 +274,24 @@ impl Guest {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what waits, as far as the owner takes it; the thread sends the rest.
+    /// Sends what waits, as far as the owner takes it; whoever reads sends the rest.
     pub(super) fn flush(&self, out: &mut Out) {
-        let Some(stream) = &mut out.stream else { return };
+        let Some(stream) = &out.stream else { return };
+        let mut blocked = false;
         while !out.bytes.waiting().is_empty() {
-            match stream.write(out.bytes.waiting()) {
+            match (&**stream).write(out.bytes.waiting()) {
                 Ok(count) if count > 0 => out.bytes.sent(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Whoever reads learns that it is gone, if it is.
-                Ok(_) | Err(_) => return,
+                answer => {
+                    blocked = answer.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+                    break;
+                }
             }
+        }
+        if blocked != out.blocked {
+            out.blocked = blocked;
+            self.desk.set_blocked(Some(stream), blocked);
         }
     }
 
@@ -307,9 +339,11 @@ impl Guest {
         }
     }
 
-    /// Gives back a loan that nobody took.
+    /// Gives back a loan that nobody took. Waits for nothing: whoever does this may be the one who reads.
     pub(crate) fn give_back(self: &Arc<Self>, group: Which, loan: Held) {
-        let _ = self.begin(Request::Settle { group, loan, ending: Ending::Release }, None);
+        if self.check_process().is_ok() {
+            let _ = self.begin_now(self.lock(), Request::Settle { group, loan, ending: Ending::Release });
+        }
     }
 
     /// Answers everybody, and takes no more calls.
@@ -341,7 +375,13 @@ impl Guest {
     }
 
     /// Goes on with an owner that let us in.
-    pub(super) fn connected(&self, stream: UnixStream, owner: u32, end: u64, holder: (u32, Box<dyn Lock>)) {
+    pub(super) fn connected(
+        &self,
+        stream: Arc<UnixStream>,
+        owner: u32,
+        end: u64,
+        holder: (u32, Box<dyn Lock>),
+    ) {
         let mut state = self.lock();
         (state.owner, state.end) = (owner, state.end.max(end));
         let named: BTreeSet<u32> = state.held.keys().map(|&(_, (_, delivery))| holder_of(delivery)).collect();
@@ -372,6 +412,8 @@ impl Guest {
         let mut state = self.lock();
         state.connected = false;
         *self.lock_out() = Out::default();
+        drop(state);
+        self.desk.set_blocked(None, false);
     }
 
     /// Closes this process's part: what tickets wait for is answered, loans go back uncounted.
@@ -401,6 +443,8 @@ impl Guest {
             slot.answer(Reply::closed());
             self.cancel(id);
         }
+        self.desk.need();
+        self.desk.ring();
         let mut state = self.lock();
         while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
             state = clock::wait(&*self.clock, &self.changed, state, None);
@@ -416,14 +460,17 @@ impl Guest {
         state.closed = true;
         drop(state);
         self.changed.notify_all();
-        if let Some(waker) = self.waker.get() {
-            let _ = waker.wake();
-        }
+        self.desk.close();
         own.map_or(Ok(()), |engine| super::owner::close(&engine))
     }
 }
 
 impl State {
+    /// Tells whether so much more may be on its way; anything, where nothing is.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.in_flight == 0 || self.in_flight + bytes <= MOST_IN_FLIGHT
+    }
+
     fn check(&self) -> Result<()> {
         match &self.failed {
             _ if self.closing => Err(Error::Closed),

@@ -14,6 +14,7 @@ pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod promise;
+pub(crate) mod reading;
 pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slow;

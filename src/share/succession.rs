@@ -3,21 +3,18 @@
 //! A guest's thread reads answers until the owner is gone. Then, again and again: if the lock can be had it opens the
 //! queue and serves it, itself too; else it connects to whoever has it. What was not answered is sent again.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
-
 use super::frame::{self, Incoming};
-use super::greeting::{Answer, Hello, Welcome, greet, greeted};
+use super::greeting::{Hello, Welcome, greet, greeted};
 use super::guest::{Guest, Told};
 use super::owner;
+use super::reading::{Desk, Link, Met};
 use crate::clock::Clock;
-use crate::codec;
 use crate::engine::request::Request;
 use crate::engine::{Engine, holders};
 use crate::error::{Error, Result};
@@ -26,8 +23,6 @@ use crate::group::holder::draw_holder;
 use crate::options::{Settings, Wanted};
 use crate::storage::{Storage, process_of};
 
-const WAKER: Token = Token(0);
-const OWNER: Token = Token(1);
 /// Between two looks for an owner.
 const AGAIN: Duration = Duration::from_millis(1);
 /// So often somebody who waits for a greeting looks whether he is to go on waiting.
@@ -36,12 +31,6 @@ const GLANCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What cannot be sent by then when a guest closes is not.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// A connection to an owner that let us in.
-struct Link {
-    stream: UnixStream,
-    incoming: Incoming,
-}
 
 /// Why there is no connection.
 enum Missed {
@@ -83,20 +72,19 @@ pub(super) fn visit(
     settings: &Settings,
 ) -> Result<Option<Arc<Guest>>> {
     let producer = draw_holder(&**storage)?;
-    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer));
+    let failed = |error| Error::io("wait for answers at", storage.root(), error);
+    let (desk, poll) = Desk::new().map_err(failed)?;
+    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer, desk));
     let until = clock.now().saturating_add(PATIENCE.max(settings.lock_timeout));
     let link = match guest.connect(Some(until)) {
-        Ok(link) => link,
+        Ok(met) => Link::new(poll, met),
         Err(Missed::Nobody) => return Ok(None),
         Err(Missed::For(error)) => return Err(error),
     };
     let failed = |error| Error::io("start a thread for", storage.root(), error);
-    let poll = Poll::new().map_err(failed)?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
-    let _ = guest.waker.set(waker);
     let thread = thread::Builder::new().name("backlog-guest".into());
     let this = guest.clone();
-    thread.spawn(move || this.stay(poll, link)).map_err(failed)?;
+    thread.spawn(move || this.stay(link)).map_err(failed)?;
     if settings.limits != Wanted::default() {
         let changed = guest.call(Request::ChangeLimits { wanted: settings.limits }, None);
         if let Err(error) = changed {
@@ -108,60 +96,23 @@ pub(super) fn visit(
 }
 
 impl Guest {
-    /// Reads answers until this process's part is closed.
-    fn stay(self: Arc<Self>, mut poll: Poll, mut link: Link) {
+    /// Reads answers while nobody does who waits for one, and finds the next owner, until this process's part is closed.
+    fn stay(self: Arc<Self>, mut link: Link) {
         loop {
-            // Whatever ends it, what can be read was read: an answer that was given is heard.
-            let _ = self.listen(&mut poll, &mut link);
+            self.read_until(&mut link, None, || self.desk.is_wanted());
             if self.lock().closed {
                 self.say_last_words();
                 return;
             }
+            if !link.is_over() {
+                link = self.desk.leave_to_others(link);
+                continue;
+            }
             self.disconnected();
             link = match self.find_owner() {
-                Ok(link) => link,
+                Ok(met) => link.renew(met),
                 Err(error) => return self.fail(&error),
             };
-        }
-    }
-
-    /// Reads answers until the connection ends.
-    fn listen(self: &Arc<Self>, poll: &mut Poll, link: &mut Link) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        let fd = link.stream.as_raw_fd();
-        let mut source = SourceFd(&fd);
-        poll.registry().register(&mut source, OWNER, Interest::READABLE | Interest::WRITABLE)?;
-        let ended = self.read_answers(poll, link);
-        poll.registry().deregister(&mut SourceFd(&fd))?;
-        ended
-    }
-
-    fn read_answers(self: &Arc<Self>, poll: &mut Poll, link: &mut Link) -> io::Result<()> {
-        let mut events = Events::with_capacity(8);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            loop {
-                while let Some(body) = link.incoming.next(frame::LIMIT).map_err(io::Error::other)? {
-                    let answer: Answer = codec::decode(&body).map_err(io::Error::other)?;
-                    self.answered(answer);
-                }
-                match link.stream.read(&mut buffer) {
-                    Ok(0) => return Ok(()),
-                    Ok(count) => link.incoming.add(&buffer[..count]),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if self.lock().closed {
-                return Ok(());
-            }
-            match poll.poll(&mut events, None) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            let mut out = self.lock_out();
-            self.flush(&mut out);
         }
     }
 
@@ -181,7 +132,7 @@ impl Guest {
     }
 
     /// Finds the next owner, or becomes it.
-    fn find_owner(self: &Arc<Self>) -> Result<Link> {
+    fn find_owner(self: &Arc<Self>) -> Result<Met> {
         loop {
             if self.lock().closed {
                 return Err(Error::Closed);
@@ -197,7 +148,7 @@ impl Guest {
                 }
             }
             match self.connect(None) {
-                Ok(link) => return Ok(link),
+                Ok(met) => return Ok(met),
                 Err(Missed::Nobody) => self.clock.pause(AGAIN),
                 Err(Missed::For(error)) => return Err(error),
             }
@@ -205,7 +156,7 @@ impl Guest {
     }
 
     /// Connects, greets, and sends what was not answered; gives up at `until`, or when it is closed.
-    fn connect(self: &Arc<Self>, until: Option<Duration>) -> std::result::Result<Link, Missed> {
+    fn connect(self: &Arc<Self>, until: Option<Duration>) -> std::result::Result<Met, Missed> {
         let path = self.storage.root().join(names::SOCKET);
         let failed = |error| Missed::For(Error::io("reach whoever has the queue open at", &path, error));
         let mut stream = match self.storage.connect(names::SOCKET) {
@@ -245,9 +196,11 @@ impl Guest {
                 let recovery = recovery.recovery().map_err(|what| Missed::For(Error::Invalid { what }))?;
                 let _ = self.told.set(Told { queue, max_message_bytes, recovery });
                 stream.set_nonblocking(true).map_err(failed)?;
-                let writing = stream.try_clone().map_err(failed)?;
-                self.connected(writing, process, end, (holder, lock));
-                Ok(Link { stream, incoming })
+                // Before anything is sent: it may be more than is taken at once.
+                self.desk.register(&stream).map_err(failed)?;
+                let stream = Arc::new(stream);
+                self.connected(stream.clone(), process, end, (holder, lock));
+                Ok(Met { stream, incoming })
             }
         }
     }
