@@ -25,13 +25,16 @@ use super::plant::{Plant, planted};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 use super::wake::Wake;
 
+/// So often a leader yields to others at the most, before he goes.
+const MOST_YIELDS: usize = 1000;
+
 /// What a leader does. `S` is what is shared under the lock.
 pub(crate) trait Worker<S>: Send {
     /// What one group of waiters wants done.
     type Group;
 
-    /// Tells whether a leader should let others join before it gathers.
-    fn is_patient(&self, shared: &S) -> bool;
+    /// Tells whether a leader is to let others join before it gathers; asked again after each yield.
+    fn is_patient(&mut self, shared: &S) -> bool;
 
     /// Takes everything that waits. The lock is held.
     fn gather(&mut self, shared: &mut S) -> Self::Group;
@@ -282,12 +285,13 @@ impl<S, W: Worker<S>> Commit<S, W> {
     /// Does one group's work with the worker that is there. The caller saw that it is.
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a, S, W>) -> Guard<'a, S, W> {
         let Some(worker) = guard.lock.worker.take() else { return guard };
-        let patient = worker.is_patient(&guard);
         let mut lead = Lead { commit: self, worker: Some(worker), group: None, waited: guard.lock.waiting };
-        if patient {
+        // A clock that is moved by hand stands still: the yields are counted too.
+        for _ in 0..MOST_YIELDS {
+            if !lead.worker.as_mut().is_some_and(|worker| worker.is_patient(&guard)) {
+                break;
+            }
             drop(guard);
-            // Threads that were woken together come one after the other: at 16 producers this one
-            // yield is worth a quarter of the throughput.
             yield_now();
             guard = self.lock();
         }

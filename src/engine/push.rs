@@ -164,7 +164,7 @@ impl Engine {
 
     /// Does the same. The outer error is of a wish that was never handed over, so it has no effect.
     pub(super) fn try_ask(&self, wish: Wish) -> Result<Result<Offsets>> {
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(Slot::of_this_thread());
         let mut guard = self.commit.lock();
         if let Some(error) = &guard.stopped {
             return Err(error.clone());

@@ -22,11 +22,13 @@ pub(crate) struct Writer {
     mapped: bool,
     log: Arc<Log>,
     clock: Arc<dyn Clock>,
+    /// Others were let to join this group.
+    yielded: bool,
 }
 
 impl Writer {
     pub(super) fn new(halves: Halves, mapped: bool, log: Arc<Log>, clock: Arc<dyn Clock>) -> Self {
-        Self { halves, mapped, log, clock }
+        Self { halves, mapped, log, clock, yielded: false }
     }
 }
 
@@ -69,11 +71,12 @@ struct Cut {
 impl Worker<Shared> for Writer {
     type Group = Work;
 
-    fn is_patient(&self, shared: &Shared) -> bool {
-        shared.sync_wanted
+    fn is_patient(&mut self, shared: &Shared) -> bool {
+        shared.sync_wanted && !std::mem::replace(&mut self.yielded, true)
     }
 
     fn gather(&mut self, shared: &mut Shared) -> Work {
+        self.yielded = false;
         // Read under the group's lock, as it is when a batch with an ack is begun.
         let settled = shared.state.settling.settled(self.log.next());
         let mut work = Work { upto: shared.appended, settled, ..Work::default() };

@@ -28,11 +28,13 @@ mod failure;
 mod job;
 mod limit;
 mod mark;
+mod patience;
 mod slot;
 
 pub(crate) use job::{Group, Job, Waiting, Wish, size_of};
 use mark::FIRST_RESERVE;
 pub(crate) use mark::{GroupTold, LAST_RESERVE};
+use patience::Patience;
 pub(crate) use slot::Slot;
 
 /// Batches are gathered into one write up to so many bytes; a longer one is written by itself.
@@ -69,6 +71,7 @@ pub(crate) struct Writer {
     buffer: Vec<u8>,
     /// Emptied, to be used by the next group.
     spent: Group,
+    patience: Patience,
     pending: Pending,
     sealed: limit::Sealed,
     /// Rows of batches that are written and that readers do not see yet.
@@ -100,11 +103,12 @@ pub(crate) struct Opened {
 impl Worker<Waiting> for Writer {
     type Group = Group;
 
-    fn is_patient(&self, waiting: &Waiting) -> bool {
-        waiting.jobs.iter().any(|job| matches!(job.wish, Wish::Push { synced: true, .. }))
+    fn is_patient(&mut self, waiting: &Waiting) -> bool {
+        self.patience.is_worth(&waiting.jobs, || self.clock.now())
     }
 
     fn gather(&mut self, waiting: &mut Waiting) -> Group {
+        self.patience.gathered(&waiting.jobs, || self.clock.now());
         let mut group = std::mem::take(&mut self.spent);
         std::mem::swap(&mut group.jobs, &mut waiting.jobs);
         waiting.in_flight = std::mem::take(&mut waiting.offered);
@@ -113,10 +117,12 @@ impl Worker<Waiting> for Writer {
     }
 
     fn run(&mut self, group: &mut Group) {
+        let begun = self.clock.now();
         let outcome = self.write_group(group);
         if let Err(error) = outcome {
             group.refuse(&error);
         }
+        self.patience.took(self.clock.now().saturating_sub(begun));
     }
 
     fn publish(&mut self, waiting: &mut Waiting, group: &mut Group, panicked: bool) {
@@ -181,6 +187,7 @@ impl Writer {
             poisoned: None,
             buffer: Vec::new(),
             spent: Group::default(),
+            patience: Patience::default(),
             pending: Pending::default(),
             sealed: limit::Sealed::default(),
             fresh: Vec::new(),

@@ -44,6 +44,7 @@ pub(super) struct Writer {
     trouble: Trouble,
     groups: usize,
     poisoned: Option<Error>,
+    yielded: bool,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ pub(super) type Line = Commit<Waiting, Writer>;
 
 pub(super) fn line(trouble: Trouble) -> (Arc<Line>, Arc<Mutex<Disk>>) {
     let disk = Arc::new(Mutex::new(Disk::default()));
-    let writer = Writer { disk: disk.clone(), trouble, groups: 0, poisoned: None };
+    let writer = Writer { disk: disk.clone(), trouble, groups: 0, yielded: false, poisoned: None };
     (Arc::new(Commit::new(Waiting::default(), writer)), disk)
 }
 
@@ -68,11 +69,12 @@ fn poisoned(cause: &str) -> Error {
 impl Worker<Waiting> for Writer {
     type Group = Group;
 
-    fn is_patient(&self, waiting: &Waiting) -> bool {
-        !waiting.jobs.is_empty()
+    fn is_patient(&mut self, waiting: &Waiting) -> bool {
+        !waiting.jobs.is_empty() && !std::mem::replace(&mut self.yielded, true)
     }
 
     fn gather(&mut self, waiting: &mut Waiting) -> Group {
+        self.yielded = false;
         Group { jobs: std::mem::take(&mut waiting.jobs), failed: None }
     }
 
