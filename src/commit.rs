@@ -146,6 +146,15 @@ impl<'a, S, W> Guard<'a, S, W> {
         self.lock.gathering
     }
 
+    /// Tells whether somebody who leads now would let others join first.
+    pub(crate) fn is_patient(&mut self) -> bool
+    where
+        W: Worker<S>,
+    {
+        let Inner { worker, shared, .. } = &mut *self.lock;
+        worker.as_mut().is_some_and(|worker| worker.is_patient(shared))
+    }
+
     /// Tells whether nobody leads.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock.worker.is_some()

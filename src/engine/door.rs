@@ -22,6 +22,9 @@ use crate::group::waiting::Receiving;
 use crate::group::written::Written;
 use crate::options::{Durability, WhenFull};
 
+/// Set in what names a guest among those who push.
+const GUEST: u64 = 1 << 32;
+
 /// How a request is seen to.
 pub(crate) enum Work {
     Told(Reply),
@@ -57,7 +60,8 @@ fn level(synced: bool) -> Durability {
 }
 
 impl Engine {
-    /// Answers a request of the guest whose loans have that holder.
+    /// Answers a request of the guest whose loans have that holder. After a push the caller leads, or has somebody
+    /// lead: [`Engine::lead_now`], [`Engine::have_led`].
     pub(crate) fn serve(self: &Arc<Self>, holder: u32, request: Request) -> Work {
         match self.try_serve(holder, request) {
             Ok(work) => work,
@@ -68,7 +72,9 @@ impl Engine {
     fn try_serve(self: &Arc<Self>, holder: u32, request: Request) -> Result<Work> {
         self.check_open()?;
         Ok(match request {
-            Request::Push { records, synced, waits, .. } => return self.serve_push(records, synced, waits),
+            Request::Push { records, synced, waits, .. } => {
+                return self.serve_push(holder, records, synced, waits);
+            }
             Request::Receive { group, most, lease, wait, drain, idle_ends } => {
                 let live = self.member(&group)?;
                 let until = wait.and_then(|wait| self.deadline(wait));
@@ -119,7 +125,13 @@ impl Engine {
         Err(Error::NoSuchGroup { name: which.name.clone(), existing: self.group_names() })
     }
 
-    fn serve_push(self: &Arc<Self>, records: Vec<Sent>, synced: bool, waits: bool) -> Result<Work> {
+    fn serve_push(
+        self: &Arc<Self>,
+        holder: u32,
+        records: Vec<Sent>,
+        synced: bool,
+        waits: bool,
+    ) -> Result<Work> {
         let slowly = move |engine: Arc<Self>, records: Vec<Sent>| -> Slow {
             Box::new(move || {
                 let records: Vec<Record<'_>> = records.iter().map(Sent::record).collect();
@@ -132,11 +144,11 @@ impl Engine {
         }
         let pushed = {
             let records: Vec<Record<'_>> = records.iter().map(Sent::record).collect();
-            self.push_deferred(&records, level(synced))?
+            self.hand_in(&records, level(synced), if waits { GUEST | u64::from(holder) } else { 0 })?
         };
         let engine = self.clone();
         Ok(Work::Later(Box::pin(async move {
-            match poll_fn(|context| pushed.poll(context)).await {
+            match poll_fn(|context| pushed.poll_led(context)).await {
                 Err(Error::AtLimit { .. }) if waits && matches!(when_full, WhenFull::Block(_)) => {
                     Work::Slow(slowly(engine, records))
                 }

@@ -1,9 +1,8 @@
 //! What does an open queue do by itself?
 //!
 //! One background thread that a process shares among its queues fills the next segment and syncs
-//! what was left unsynced for a second. The committer, one for each queue that has deferred pushes,
-//! leads for those whom nobody waits for: it does nothing else, so that no fill sits in a push. What tasks
-//! need of a group is done by a third (`group::helper`).
+//! what was left unsynced for a second. The committer leads for deferred pushes (`engine::leading`), so that no fill
+//! sits in a push. What tasks need of a group is done by a third (`group::helper`).
 //! Every duty is a method too, so that a test runs without threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,8 +23,6 @@ use crate::wake::{Bell, Wake};
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// While messages become done, space is given back so often.
 const DRAINING: Duration = Duration::from_millis(100);
-/// A deferred push that nobody waits for is written after so long.
-const UNWAITED: Duration = Duration::from_millis(10);
 
 /// What the log looked like when it was last looked at.
 #[derive(Debug)]
@@ -58,13 +55,6 @@ impl Idle {
     pub(super) fn has_trimmed(&mut self) -> bool {
         std::mem::replace(&mut self.trimmed, true)
     }
-}
-
-/// A thread that leads for deferred pushes.
-#[derive(Debug)]
-pub(crate) struct Committer {
-    urgent: Arc<Bell>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -159,70 +149,6 @@ impl Engine {
     /// Gives back what the files of idle groups have grown to.
     fn shrink_idle(&self) -> Result<()> {
         self.all_groups().iter().map(|group| group.shrink_idle()).fold(Ok(()), Result::and)
-    }
-
-    /// Sees to it that the deferred pushes that wait now are written. Whoever leads just then has not
-    /// taken them along, and wakes nobody for them but one who waits: so this waits its turn.
-    pub(crate) fn lead_for_deferred(&self) {
-        let guard = self.commit.lock();
-        let group = guard.group();
-        drop(self.commit.until(guard, group, &*self.clock, None, |guard| {
-            (guard.jobs.is_empty() || guard.group() > group).then_some(())
-        }));
-    }
-
-    /// Wakes the committer at once: somebody polls, or has a deadline. Tells whether there is one.
-    pub(super) fn hurry(&self) -> bool {
-        let urgent = lock(&self.committer).as_ref().map(|committer| committer.urgent.clone());
-        if let Some(urgent) = &urgent {
-            urgent.wake();
-        }
-        self.deferred.wake();
-        urgent.is_some()
-    }
-
-    /// Starts the committer, if threads are allowed and there is none.
-    pub(super) fn start_committer(self: &Arc<Self>) {
-        if !self.settings.threads {
-            return;
-        }
-        let mut committer = lock(&self.committer);
-        if committer.is_some() || self.check_open().is_err() {
-            return;
-        }
-        let urgent = Arc::new(Bell::default());
-        let stop = Arc::new(AtomicBool::new(false));
-        let (weak, deferred) = (Arc::downgrade(self), self.deferred.clone());
-        let (bell, end) = (urgent.clone(), stop.clone());
-        let started = thread::Builder::new()
-            .name("backlog-commit".into())
-            .spawn(move || commit_deferred(&weak, &deferred, &bell, &end));
-        // Without a thread, whoever waits for a ticket leads; the next deferred push tries again.
-        if started.is_ok() {
-            *committer = Some(Committer { urgent, stop });
-        }
-    }
-
-    /// Ends the committer.
-    pub(super) fn stop_committer(&self) {
-        if let Some(committer) = lock(&self.committer).take() {
-            committer.stop.store(true, Ordering::Release);
-            committer.urgent.wake();
-        }
-        self.deferred.wake();
-    }
-}
-
-fn commit_deferred(engine: &Weak<Engine>, deferred: &Bell, urgent: &Bell, stop: &AtomicBool) {
-    let (mut heard, mut hurried) = (0, 0);
-    while !stop.load(Ordering::Acquire) {
-        heard = deferred.wait(heard, None);
-        // While it waits here, further deferred pushes wake nobody.
-        hurried = urgent.wait(hurried, Some(UNWAITED));
-        match engine.upgrade() {
-            Some(engine) => engine.lead_for_deferred(),
-            None => return,
-        }
     }
 }
 

@@ -28,6 +28,7 @@ mod groups;
 pub(crate) mod holders;
 mod keep;
 pub(crate) mod keys;
+mod leading;
 mod leftovers;
 mod lending;
 mod limits;
@@ -49,8 +50,8 @@ mod settles;
 mod space;
 pub(crate) mod stats;
 
-pub(crate) use duties::Committer;
 pub(crate) use groups::{From, NewGroup};
+pub(crate) use leading::Committer;
 pub(crate) use limits::when_full;
 pub(crate) use manage::Claim;
 pub(crate) use open::ALONE;

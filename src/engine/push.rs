@@ -87,6 +87,25 @@ impl Engine {
         records: &[Record<'_>],
         durability: Durability,
     ) -> Result<Pushed> {
+        let pushed = self.hand_in(records, durability, 0)?;
+        if pushed.handed.alone {
+            self.start_committer();
+            self.deferred.wake();
+        }
+        Ok(pushed)
+    }
+
+    /// Does the same; the caller sees to it that somebody leads. The source is who waits for the answer before he
+    /// pushes again, or 0.
+    ///
+    /// # Errors
+    /// As [`Engine::push_deferred`].
+    pub(super) fn hand_in(
+        self: &Arc<Self>,
+        records: &[Record<'_>],
+        durability: Durability,
+        source: u64,
+    ) -> Result<Pushed> {
         self.check_open()?;
         let batch = self.encode(records)?;
         let size = size_of(&batch);
@@ -106,7 +125,7 @@ impl Engine {
         } else if rows.iter().any(|row| row.dedup != 0) {
             self.hand_over(batch, rows, (synced, pass), false)?
         } else {
-            let slot = Arc::new(Slot::default());
+            let slot = Arc::new(Slot::of(source));
             let mut guard = self.commit.lock();
             if let Some(error) = &guard.stopped {
                 return Err(error.clone());
@@ -115,10 +134,6 @@ impl Engine {
             guard.add(Job { wish: Wish::Push { batch, rows, synced, pass }, slot: slot.clone() });
             Handed { slot, group: guard.group(), first: None, alone }
         };
-        if handed.alone {
-            self.start_committer();
-            self.deferred.wake();
-        }
         Ok(Pushed { engine: self.clone(), handed })
     }
 
@@ -242,6 +257,15 @@ impl Pushed {
 
     /// Looks for the answer, and leaves a waker. Never leads: a sync must not block an executor.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Offsets>> {
+        let polled = self.poll_led(context);
+        if polled.is_pending() {
+            self.engine.hurry();
+        }
+        polled
+    }
+
+    /// Does the same where somebody is known to lead.
+    pub(super) fn poll_led(&self, context: &mut Context<'_>) -> Poll<Result<Offsets>> {
         if let Err(error) = self.engine.log.check_process() {
             return Poll::Ready(Err(error));
         }
@@ -253,7 +277,6 @@ impl Pushed {
         if let Some(answer) = self.handed.answer() {
             return Poll::Ready(answer);
         }
-        self.engine.hurry();
         Poll::Pending
     }
 }

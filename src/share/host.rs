@@ -1,7 +1,8 @@
 //! What does the owner say to its guests? Without a socket: bytes in, bytes out.
 //!
 //! Each guest's calls are seen to as they come; answers go out as they are found, in any order. What waits is a
-//! future whose waker puts it on a list; what may block has a thread for as long as it takes.
+//! future whose waker puts it on a list; what may block has a thread for as long as it takes. Pushes are handed over:
+//! once what has come is seen to, the caller leads for them, or has somebody lead ([`Host::pushed`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -126,6 +127,8 @@ pub(crate) struct Host {
     visitors: BTreeMap<Token, Visitor>,
     /// Work that may block, and that no thread has taken.
     slow: Arc<SlowWork>,
+    /// Pushes were handed over, and nobody leads for them yet.
+    pub(super) pushed: bool,
     /// Holders whose connection ended though they seemed to live: when to ask again, and how often that was done.
     departed: Vec<(u32, Duration, usize)>,
     /// No more requests are read.
@@ -134,8 +137,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
-        let slow = Arc::default();
-        Self { engine, ready, visitors: BTreeMap::new(), slow, departed: Vec::new(), closing: false }
+        let (slow, departed) = (Arc::default(), Vec::new());
+        Self { engine, ready, visitors: BTreeMap::new(), slow, pushed: false, departed, closing: false }
     }
 
     /// Lets somebody speak.
@@ -344,6 +347,7 @@ impl Host {
                     return self.answer_now(token, id, Reply::Offsets { first, end });
                 }
                 visitor.unheard.push_back((*sequence, self.engine.log.next()));
+                self.pushed = true;
             }
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! Who listens at the socket?
 //!
-//! One thread serves all guests of all queues that this process has open. It does no work that may block: what is
-//! said is decided in `host`.
+//! One thread serves all guests of all queues that this process has open. It does no work that may block for long: what
+//! is said is decided in `host`. For the pushes of one queue it leads itself, as long as syncs are short: waking the
+//! committer, and being woken by it, takes as long as a sync of a good disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -27,6 +28,11 @@ const PIECE: usize = 256 << 10;
 const MOST_GUESTS: usize = 4096;
 /// What is not sent by then, when the queue is closed, is asked for again at the next owner.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// A sync that takes longer is led by the committer: other guests, and those of other queues, are not to wait for it.
+const SHORT: Duration = Duration::from_millis(1);
+/// After one that took longer, this thread leads no more for so many times as long: so much of its time at the most goes
+/// into long ones.
+const PAUSE: u32 = 16;
 
 /// What the thread is asked to do.
 enum Command {
@@ -153,6 +159,8 @@ struct Served {
     host: Host,
     listener: Option<UnixListener>,
     token: usize,
+    /// Before that the committer leads.
+    leads_from: Duration,
 }
 
 /// A connection; `queue` is the token of its listener.
@@ -160,8 +168,21 @@ struct Guest {
     stream: UnixStream,
     queue: usize,
     readable: bool,
+    /// It sends no more than what has come.
+    hung_up: bool,
+    /// It took less than was to be sent: the thread hears when it takes more. Not otherwise, or it would be woken
+    /// by each answer that a guest reads.
+    blocked: bool,
     /// There is something to be done with it.
     touched: bool,
+}
+
+impl Served {
+    /// Has the committer lead for what guests have pushed.
+    fn have_led(&mut self) {
+        self.host.pushed = false;
+        self.engine.have_led();
+    }
 }
 
 impl Thread {
@@ -189,11 +210,12 @@ impl Thread {
                     wait = Some(wait.map_or(left, |wait: Duration| wait.min(left)));
                 }
             }
-            if self.guests.values().any(|guest| guest.touched) {
+            let pushed = self.queues.iter().any(|served| served.host.pushed);
+            if pushed || self.guests.values().any(|guest| guest.touched) {
                 wait = Some(Duration::ZERO);
             }
             self.listen(&mut events, wait);
-            self.go_on();
+            self.go_on(&mut events);
         }
     }
 
@@ -206,7 +228,8 @@ impl Thread {
         for event in &*events {
             let Token(token) = event.token();
             if let Some(guest) = self.guests.get_mut(&token) {
-                guest.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                guest.hung_up |= event.is_read_closed() || event.is_error();
+                guest.readable |= event.is_readable() || guest.hung_up;
                 guest.touched = true;
             } else {
                 self.accept(token);
@@ -225,10 +248,11 @@ impl Thread {
             }
             let token = self.next;
             self.next += 1;
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if self.poll.registry().register(&mut stream, Token(token), both).is_ok() {
+            if self.poll.registry().register(&mut stream, Token(token), Interest::READABLE).is_ok() {
                 served.host.came(token);
-                self.guests.insert(token, Guest { stream, queue, readable: true, touched: true });
+                let guest =
+                    Guest { stream, queue, readable: true, hung_up: false, blocked: false, touched: true };
+                self.guests.insert(token, guest);
             }
         }
     }
@@ -247,7 +271,9 @@ impl Thread {
                     let ready = Ready::new(move || drop(waker.wake()));
                     let host = Host::new(engine.clone(), ready);
                     let _ = self.poll.registry().register(&mut listener, Token(token), Interest::READABLE);
-                    self.queues.push(Served { engine, host, listener: Some(listener), token });
+                    let listener = Some(listener);
+                    let leads_from = Duration::ZERO;
+                    self.queues.push(Served { engine, host, listener, token, leads_from });
                     // Those who came before it was listened for.
                     self.accept(token);
                 }
@@ -279,7 +305,7 @@ impl Thread {
         let until = clock.now() + LAST_WORDS;
         let mut events = Events::with_capacity(256);
         loop {
-            self.go_on();
+            self.go_on(&mut events);
             let host = &self.queues[at].host;
             let mine = self.guests.iter().filter(|(_, guest)| guest.queue == queue);
             let left = mine.filter(|(token, _)| !host.outgoing(**token).is_empty()).count();
@@ -292,8 +318,48 @@ impl Thread {
         self.queues.remove(at);
     }
 
-    /// Reads, answers and writes where something is to be done.
-    fn go_on(&mut self) {
+    /// Reads, answers and writes where something is to be done, and sees to it that somebody leads for pushes.
+    fn go_on(&mut self, events: &mut Events) {
+        self.read_and_answer();
+        let pushed = |served: &Served| served.host.pushed;
+        let mut busy = (0..self.queues.len()).filter(|&at| pushed(&self.queues[at]));
+        match (busy.next(), busy.next()) {
+            (None, _) => {}
+            (Some(one), None) => self.lead(one, events),
+            // Their committers lead side by side.
+            (Some(_), Some(_)) => {
+                self.queues.iter_mut().filter(|served| pushed(served)).for_each(Served::have_led)
+            }
+        }
+    }
+
+    /// Leads for the guests of a queue, if that takes no longer than to have it done.
+    fn lead(&mut self, at: usize, events: &mut Events) {
+        let clock = self.queues[at].engine.clock.clone();
+        let begun = clock.now();
+        if begun < self.queues[at].leads_from {
+            return self.queues[at].have_led();
+        }
+        while self.queues[at].engine.is_patient() {
+            // A poll can wait for milliseconds only; and whoever is about to push may need this processor.
+            std::thread::yield_now();
+            self.listen(events, Some(Duration::ZERO));
+            self.read_and_answer();
+        }
+        let served = &mut self.queues[at];
+        let leading = clock.now();
+        if !served.engine.lead_now() {
+            return served.have_led();
+        }
+        served.host.pushed = false;
+        let took = clock.now().saturating_sub(leading);
+        if took > SHORT {
+            served.leads_from = clock.now().saturating_add(took.saturating_mul(PAUSE));
+        }
+        self.read_and_answer();
+    }
+
+    fn read_and_answer(&mut self) {
         for served in &mut self.queues {
             for token in served.host.run() {
                 if let Some(guest) = self.guests.get_mut(&token) {
@@ -318,8 +384,9 @@ impl Thread {
             match guest.stream.read(&mut self.buffer) {
                 Ok(0) => ended = true,
                 Ok(count) => {
-                    // There may be more; others have their turn first.
-                    guest.touched = true;
+                    // There may be more; others have their turn first. Where less came than there was room for
+                    // there is none, but for the end, and what comes now is told of.
+                    guest.readable = count == self.buffer.len() || guest.hung_up;
                     host.received(token, &self.buffer[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => guest.readable = false,
@@ -327,14 +394,25 @@ impl Thread {
                 Err(_) => ended = true,
             }
         }
+        let mut blocked = false;
         while !ended && !host.outgoing(token).is_empty() {
             match guest.stream.write(host.outgoing(token)) {
                 Ok(0) => ended = true,
                 Ok(count) => host.sent(token, count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    blocked = true;
+                    break;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => ended = true,
             }
+        }
+        if blocked != guest.blocked {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let interest = if blocked { both } else { Interest::READABLE };
+            // Asked anew the system tells at once what is there already: nothing is missed in between.
+            ended |= self.poll.registry().reregister(&mut guest.stream, Token(token), interest).is_err();
+            guest.blocked = blocked;
         }
         // What was let in since there was no room for more is read on.
         guest.touched |= guest.readable && host.wants(token);
