@@ -131,24 +131,30 @@ const KINDS: [Kind; 5] = [
 ];
 
 fn rates(plan: &Plan) {
-    let (shared, own) = (plan.folder.join("guests"), plan.folder.join("alone"));
+    let (shared, own, heir) =
+        (plan.folder.join("guests"), plan.folder.join("alone"), plan.folder.join("heir"));
     let mut processes: Vec<Process> = (0..PROCESSES).map(|_| Process::start(&shared, false)).collect();
     let mut alone = Process::start(&own, true);
+    // The owner by a takeover, not from the beginning.
+    let first = Process::start(&heir, false);
+    let mut heir_process = Process::start(&heir, false);
+    first.leave();
     let mut raw = Raw::new(&plan.folder);
-    let mut measured: Vec<[f64; 7]> = Vec::new();
+    let mut measured: Vec<[f64; 8]> = Vec::new();
     // The first round is not counted.
     for round in 0..=plan.pairs() {
-        let mut rates = [0.0; 7];
-        for turn in 0..7 {
-            let kind = (turn + round) % 7;
+        let mut rates = [0.0; 8];
+        for turn in 0..8 {
+            let kind = (turn + round) % 8;
             rates[kind] = match kind {
                 0 => rate(SLICE, || {
                     raw.one(&[7; PAYLOAD]);
                     raw.sync();
                 }),
                 1 => together(std::slice::from_mut(&mut alone)),
+                2 => together(std::slice::from_mut(&mut heir_process)),
                 _ => {
-                    let Kind { first, count, .. } = KINDS[kind - 2];
+                    let Kind { first, count, .. } = KINDS[kind - 3];
                     together(&mut processes[first..first + count])
                 }
             };
@@ -159,8 +165,10 @@ fn rates(plan: &Plan) {
     }
     processes.into_iter().rev().for_each(Process::leave);
     alone.leave();
+    heir_process.leave();
     println!("\n{:<32} {:>12} {:<24}", "durable pushes, one at a time", "per second", "in one round");
-    let names = ["raw", "exclusive"].into_iter().chain(KINDS.iter().map(|kind| kind.name));
+    let names =
+        ["raw", "exclusive", "owner by a takeover"].into_iter().chain(KINDS.iter().map(|kind| kind.name));
     for (kind, name) in names.enumerate() {
         let median = Spread::of(measured.iter().map(|rates| rates[kind]).collect()).median;
         let against =
@@ -168,20 +176,19 @@ fn rates(plan: &Plan) {
         let told = match kind {
             0 => String::new(),
             1 => format!("{} of raw", against(0).show()),
-            2 => format!("{} of exclusive (goal 0.95)", against(1).show()),
-            3 => {
-                let slower = measured.iter().map(|rates| rates[2] / rates[3]).collect();
+            2 | 3 => format!("{} of exclusive (goal 0.95)", against(1).show()),
+            4 => {
+                let slower = measured.iter().map(|rates| rates[3] / rates[4]).collect();
                 format!("takes {} of the owner's time (goal 1.5)", Spread::of(slower).show())
             }
             _ => {
-                let goal = if kind < 6 { 3 } else { 5 };
-                format!("{} of the owner, {} of a guest (goal {goal})", against(2).show(), against(3).show())
+                let goal = if kind < 7 { 3 } else { 5 };
+                format!("{} of the owner, {} of a guest (goal {goal})", against(3).show(), against(4).show())
             }
         };
         println!("{name:<32} {median:>12.0} {told}");
     }
-    std::fs::remove_dir_all(&shared).unwrap();
-    std::fs::remove_dir_all(&own).unwrap();
+    [shared, own, heir].iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
 }
 
 /// Returns how many messages a second these push together.

@@ -4,14 +4,16 @@
 //! the owner is gone that thread looks for the next, or becomes it (`share/succession`), and what has no answer yet is
 //! sent again: no call fails for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::account::{Open, State};
 use super::answer::{Calling, Slot};
 use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
@@ -28,8 +30,6 @@ use crate::group::holder::holder_of;
 use crate::options::Settings;
 use crate::storage::{Lock, Process, Storage};
 
-/// Bytes of requests that are not answered: who has more to say waits.
-const MOST_IN_FLIGHT: usize = 8 << 20;
 /// A call with a deadline is given so much longer than the owner was: it answers when the time is over.
 pub(super) const SLACK: Duration = Duration::from_millis(500);
 
@@ -48,6 +48,10 @@ pub(crate) struct Guest {
     pub(super) out: Mutex<Out>,
     pub(super) told: OnceLock<Told>,
     pub(super) desk: Desk,
+    /// This process became the owner, and calls the queue itself; see `here`.
+    pub(super) direct: OnceLock<Arc<Engine>>,
+    /// It became the owner.
+    owns: AtomicBool,
 }
 
 /// What the first owner said of the queue.
@@ -58,42 +62,6 @@ pub(crate) struct Told {
     pub(crate) recovery: Recovery,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct State {
-    next_call: u64,
-    next_sequence: u64,
-    /// Those that were not answered.
-    pub(super) calls: BTreeMap<u64, Arc<Open>>,
-    in_flight: usize,
-    /// Numbers of pushes that were not answered, and where the log ended, as it was known when they were made.
-    unheard: BTreeMap<u64, u64>,
-    /// Where the log ends, as the last answer said.
-    pub(super) end: u64,
-    /// Messages on loan here.
-    held: BTreeMap<(u64, Held), String>,
-    pub(super) connected: bool,
-    /// The process of the owner.
-    pub(super) owner: u32,
-    /// Those that name loans of this process, the newest last.
-    pub(super) holders: Vec<(u32, Box<dyn Lock>)>,
-    /// No more calls.
-    closing: bool,
-    pub(super) closed: bool,
-    /// Why no owner could be found.
-    failed: Option<Error>,
-    /// This process became the owner itself.
-    pub(super) own: Option<Arc<Engine>>,
-}
-
-/// A call that was not answered.
-#[derive(Debug)]
-pub(super) struct Open {
-    request: Request,
-    sequence: Option<u64>,
-    bytes: usize,
-    slot: Arc<Slot>,
-}
-
 /// What is to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Out {
@@ -101,13 +69,6 @@ pub(super) struct Out {
     pub(super) stream: Option<Arc<UnixStream>>,
     /// The owner takes less than is to be sent.
     blocked: bool,
-}
-
-impl Open {
-    /// Returns the group that it receives of, if that is what it does.
-    fn receives(&self) -> Option<&Which> {
-        if let Request::Receive { group, .. } = &self.request { Some(group) } else { None }
-    }
 }
 
 impl Guest {
@@ -129,7 +90,19 @@ impl Guest {
             out: Mutex::default(),
             told: OnceLock::new(),
             desk,
+            direct: OnceLock::new(),
+            owns: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that this process has become the owner.
+    pub(super) fn took_over(&self, engine: Arc<Engine>) {
+        self.lock().own = Some(engine);
+        self.owns.store(true, Ordering::Release);
+    }
+
+    pub(super) fn owns(&self) -> bool {
+        self.owns.load(Ordering::Acquire)
     }
 
     /// Refuses in a fork: the connection is the parent's.
@@ -462,49 +435,6 @@ impl Guest {
         self.changed.notify_all();
         self.desk.close();
         own.map_or(Ok(()), |engine| super::owner::close(&engine))
-    }
-}
-
-impl State {
-    /// Tells whether so much more may be on its way; anything, where nothing is.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.in_flight == 0 || self.in_flight + bytes <= MOST_IN_FLIGHT
-    }
-
-    fn check(&self) -> Result<()> {
-        match &self.failed {
-            _ if self.closing => Err(Error::Closed),
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the number below which all pushes were answered.
-    fn heard(&self) -> u64 {
-        self.unheard.keys().next().copied().unwrap_or(self.next_sequence)
-    }
-
-    /// Keeps account of what is on loan here.
-    fn note_loans(&mut self, open: &Open, reply: &Reply) {
-        let over = |reply: &Reply| !matches!(reply, Reply::Failed(_)) || reply.is_lease_lost();
-        match (&open.request, reply) {
-            (Request::Receive { group, .. }, Reply::Lent(lent)) => {
-                let loans = lent.iter().map(|one| (one.message.offset(), one.delivery));
-                let key = |loan| ((group.incarnation, loan), group.name.clone());
-                self.held.extend(loans.map(key));
-            }
-            (Request::Settle { group, loan, .. } | Request::AckWith { group, loan, .. }, reply)
-                if over(reply) =>
-            {
-                self.held.remove(&(group.incarnation, *loan));
-            }
-            (Request::AckAll { group, loans }, Reply::Acked(_)) => {
-                for loan in loans {
-                    self.held.remove(&(group.incarnation, *loan));
-                }
-            }
-            _ => {}
-        }
     }
 }
 

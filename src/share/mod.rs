@@ -3,12 +3,14 @@
 //! Whoever has the lock is the owner, and serves the others, its guests, through a socket in the folder. When it goes,
 //! one of them takes over. `docs/PROTOCOL.md` says what is spoken.
 
+pub(crate) mod account;
 pub(crate) mod answer;
 pub(crate) mod calls;
 pub(crate) mod extending;
 pub(crate) mod frame;
 pub(crate) mod greeting;
 pub(crate) mod guest;
+pub(crate) mod here;
 pub(crate) mod host;
 pub(crate) mod member;
 pub(crate) mod owner;

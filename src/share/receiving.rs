@@ -27,7 +27,9 @@ impl Member {
         receiving: &mut Receiving,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Loan>>> {
-        match self {
+        // What was asked of an owner is answered by the owner.
+        let now = if receiving.calling.is_some() { None } else { self.now() };
+        match now.as_ref().unwrap_or(self) {
             Self::Own(engine, live) => engine.poll_receive(live, ask, &mut receiving.own, cx),
             Self::Guest(guest, which) => {
                 let calling = match &receiving.calling {

@@ -137,12 +137,12 @@ impl Guest {
             if self.lock().closed {
                 return Err(Error::Closed);
             }
-            if self.lock().own.is_none() {
+            if !self.owns() {
                 // What it wanted changed was changed when it came, and may have been since.
                 let limits = Wanted::default();
                 let settings = Settings { create: false, limits, ..self.settings.clone() };
                 match open_and_serve(&self.storage, &self.clock, &settings) {
-                    Ok(engine) => self.lock().own = Some(engine),
+                    Ok(engine) => self.took_over(engine),
                     Err(Error::Locked { .. }) => {}
                     Err(error) => return Err(error),
                 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::job::{Job, Wish};
 
 /// Nobody waits longer for others: by then they are back, if they come at once.
-const LONGEST: Duration = Duration::from_micros(200);
+const LONGEST: Duration = Duration::from_millis(1);
 /// Among so many it makes no difference who is missing.
 const MANY: usize = 64;
 /// So many groups at the most are led without waiting, after it did not pay.
@@ -138,8 +138,8 @@ mod tests {
         assert!(!is_worth(&mut patience, &[1], 1050));
         // Nor very long, on a slow disk.
         patience.took(Duration::from_millis(10));
-        assert!(is_worth(&mut patience, &[1], 1199));
-        assert!(!is_worth(&mut patience, &[1], 1200));
+        assert!(is_worth(&mut patience, &[1], 1999));
+        assert!(!is_worth(&mut patience, &[1], 2000));
     }
 
     #[test]
