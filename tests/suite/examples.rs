@@ -1,10 +1,11 @@
 //! Do the programs in `examples` keep what they promise? `cargo test` builds them.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::{env, fs, thread};
 
@@ -137,23 +138,41 @@ fn a_mail_reaches_a_server_with_its_dots_doubled_and_one_for_nobody_is_given_up(
     assert!(said.contains("4 mails, 3 dead letters"), "{said}");
 }
 
-/// Signs somebody up by a request of its own; returns the answer's first line.
-fn sign_up(service: &str, address: &str) -> String {
-    let mut stream = TcpStream::connect(service).unwrap();
-    let length = address.len();
-    let head =
-        format!("POST /signup HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all((head + address).as_bytes()).unwrap();
-    BufReader::new(stream).lines().next().unwrap().unwrap()
+/// Signs people up over one connection.
+struct Visitor {
+    stream: TcpStream,
+    answers: BufReader<TcpStream>,
 }
 
-/// Signs 100 people up by four threads, from a number on; all are told that a mail is on its way.
-fn sign_up_a_hundred(service: &str, from: usize) {
+impl Visitor {
+    fn of(service: &str) -> Self {
+        let stream = TcpStream::connect(service).unwrap();
+        Self { answers: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
+
+    /// Returns the answer's first line.
+    fn sign_up(&mut self, address: &str) -> String {
+        let head = format!("POST /signup HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", address.len());
+        self.stream.write_all((head + address).as_bytes()).unwrap();
+        let mut lines = self.answers.by_ref().lines().map(Result::unwrap);
+        let first = lines.next().unwrap();
+        let length = |line: String| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok();
+        let lengths: Vec<usize> = lines.take_while(|line| !line.is_empty()).filter_map(length).collect();
+        self.answers.read_exact(&mut vec![0; lengths[0]]).unwrap();
+        first
+    }
+}
+
+/// Signs people up, one for each number, from several connections; all are told that a mail is on its way.
+fn sign_up_all(service: &str, numbers: Range<usize>) {
+    const VISITORS: usize = 8;
     thread::scope(|scope| {
-        for thread in 0..4 {
+        for first in numbers.clone().take(VISITORS) {
+            let numbers = (first..numbers.end).step_by(VISITORS);
             scope.spawn(move || {
-                for number in (from + thread..from + 100).step_by(4) {
-                    let answer = sign_up(service, &format!("user-{number}@example.org"));
+                let mut visitor = Visitor::of(service);
+                for number in numbers {
+                    let answer = visitor.sign_up(&format!("user-{number}@example.org"));
                     assert_eq!(answer, "HTTP/1.1 202 Accepted");
                 }
             });
@@ -161,44 +180,84 @@ fn sign_up_a_hundred(service: &str, from: usize) {
     });
 }
 
-/// 200 requests over a socket: half of them to a service whose process sends the mails too, half to one that
-/// is killed before a worker in a process of its own begins.
+/// A process of the example `web`, and what it says.
+struct Web {
+    child: Child,
+    says: mpsc::Receiver<String>,
+}
+
+impl Web {
+    fn run(arguments: &[&str], folders: &[&Path]) -> Self {
+        let mut child = example("web").args(arguments).args(folders).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, says) = mpsc::channel();
+        // Nobody listens to one that was killed.
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, says }
+    }
+
+    fn address(&self) -> String {
+        self.says.recv().unwrap().strip_prefix("listening on ").unwrap().to_owned()
+    }
+
+    /// Waits until it has sent so many mails.
+    fn sends(&self, count: usize) {
+        (0..count).for_each(|_| drop(self.says.recv().expect("a mail is sent")));
+    }
+
+    /// Waits until so many mails are there, of which it sends the last.
+    fn fills(&self, outbox: &Path, count: usize) {
+        while names(outbox).len() < count {
+            self.sends(1);
+            // What it has said meanwhile need not be looked at one by one.
+            self.says.try_iter().for_each(drop);
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// 10,000 requests over sockets: to a service whose process sends the mails too; to one beside a worker in a process of its
+/// own, of which each is killed while the other works; and to one that is killed before the last worker ends.
 #[test]
-fn each_sign_up_that_was_answered_gets_its_mail_whichever_process_sends_it() {
+fn each_sign_up_that_was_answered_gets_its_mail_once_whichever_process_sends_it() {
     let folder = tempfile::tempdir().unwrap();
     let (jobs, outbox) = (folder.path().join("jobs"), folder.path().join("outbox"));
-    let run = |command: &mut Command| {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        (child, lines)
-    };
-    let where_it_is = |line: Option<String>| line.unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    let (jobs, outbox) = (jobs.as_path(), outbox.as_path());
+    let local = "127.0.0.1:0";
 
-    let (mut child, mut lines) = run(example("web").args(["serve", "127.0.0.1:0"]).arg(&jobs).arg(&outbox));
-    let service = where_it_is(lines.next());
-    assert_eq!(sign_up(&service, "nobody"), "HTTP/1.1 400 Bad Request");
-    sign_up_a_hundred(&service, 0);
-    let address = |line: String| line.strip_prefix("sent ").map(str::to_owned);
-    let mut told: BTreeSet<String> = lines.filter_map(address).take(100).collect();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let (mut child, mut lines) = run(example("web").args(["accept", "127.0.0.1:0"]).arg(&jobs));
-    sign_up_a_hundred(&where_it_is(lines.next()), 100);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let (mut child, mut lines) = run(example("web").arg("worker").arg(&jobs).arg(&outbox));
+    let both = Web::run(&["serve", local], &[jobs, outbox]);
+    let service = both.address();
+    assert_eq!(Visitor::of(&service).sign_up("nobody"), "HTTP/1.1 400 Bad Request");
+    sign_up_all(&service, 0..3000);
+    both.sends(1000);
+    both.kill();
+
+    let service = Web::run(&["accept", local], &[jobs]);
+    let address = service.address();
+    let worker = Web::run(&["worker"], &[jobs, outbox]);
+    sign_up_all(&address, 3000..5000);
+    worker.sends(500);
+    worker.kill();
+    let worker = Web::run(&["worker"], &[jobs, outbox]);
+    sign_up_all(&address, 5000..7000);
+    // The owner, up to here.
+    service.kill();
+    let service = Web::run(&["accept", local], &[jobs]);
+    sign_up_all(&service.address(), 7000..10_000);
+    service.kill();
     // One whose ack had not been synced, or whose loan was lost with the process, may come again.
-    while told.len() < 200 {
-        told.extend(address(lines.next().expect("the worker ended before all mails were sent")));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    worker.fills(outbox, 10_000);
+    worker.kill();
 
-    let mails = names(&outbox);
+    let mails = names(outbox);
     let to =
         |name: &String| fs::read_to_string(outbox.join(name)).unwrap().lines().next().unwrap().to_owned();
     let receivers: BTreeSet<String> = mails.iter().map(to).collect();
     let expected: BTreeSet<String> =
-        (0..200).map(|number| format!("To: user-{number}@example.org")).collect();
-    assert_eq!((mails.len(), receivers), (200, expected));
+        (0..10_000).map(|number| format!("To: user-{number}@example.org")).collect();
+    assert_eq!((mails.len(), receivers), (10_000, expected));
 }
