@@ -30,6 +30,8 @@ use crate::group::holder::holder_of;
 use crate::options::Settings;
 use crate::storage::{Lock, Process, Storage};
 
+/// A guest that closes waits so long for the owner to give its loans back.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A call with a deadline is given so much longer than the owner was: it answers when the time is over.
 pub(super) const SLACK: Duration = Duration::from_millis(500);
 
@@ -200,12 +202,12 @@ impl Guest {
     }
 
     /// Makes a call, whether there is room for it or not.
-    fn begin_now(
-        self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
-        mut request: Request,
-    ) -> Result<Calling> {
+    fn begin_now(self: &Arc<Self>, state: MutexGuard<'_, State>, request: Request) -> Result<Calling> {
         state.check()?;
+        self.send(state, request)
+    }
+
+    fn send(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut request: Request) -> Result<Calling> {
         let bytes = request.length();
         let sequence = request.sequence_mut().map(|told| {
             let sequence = state.next_sequence;
@@ -422,14 +424,20 @@ impl Guest {
         while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
             state = clock::wait(&*self.clock, &self.changed, state, None);
         }
-        let own = state.own.take();
-        if state.connected {
-            let id = state.next_call;
-            let heard = state.heard();
-            let mut out = self.lock_out();
-            out.put(id, false, heard, &Request::Leave);
-            self.flush(&mut out);
+        let leaving = match &state.failed {
+            None => self.send(state, Request::Leave).ok(),
+            // There is nobody to be told.
+            Some(_) => {
+                drop(state);
+                None
+            }
+        };
+        if let Some(leaving) = leaving {
+            // Whoever opens the queue next finds the loans given back. An owner that is stopped is not waited for.
+            leaving.wait(Some(self.clock.now().saturating_add(LAST_WORDS)));
         }
+        let mut state = self.lock();
+        let own = state.own.take();
         state.closed = true;
         drop(state);
         self.changed.notify_all();

@@ -93,6 +93,8 @@ struct Visitor {
     outgoing: Outgoing,
     /// It was let in, with this holder.
     holder: Option<u32>,
+    /// Holders of its earlier connections, by which it may have loans.
+    earlier: Vec<u32>,
     greeting: bool,
     producer: u32,
     /// Pushes that it sent again and that were stored before, by their number.
@@ -185,11 +187,6 @@ impl Host {
             return;
         }
         if visitor.leaves {
-            self.slow.clone().work({
-                let engine = self.engine.clone();
-                // Should it fail, its group is stopped, and the next opening returns the loans.
-                move || drop(engine.gone(holder, false))
-            });
             return;
         }
         // Of a process that was killed the kernel may close the connection before it frees the lock.
@@ -312,6 +309,7 @@ impl Host {
         visitor.outgoing.put(&greet(&welcome));
         visitor.greeting = false;
         visitor.holder = Some(hello.holder);
+        visitor.earlier = hello.earlier.iter().map(|earlier| earlier.holder).collect();
         visitor.repeated = repeated;
         visitor.producer = hello.producer;
     }
@@ -332,7 +330,15 @@ impl Host {
         match &request {
             Request::Leave => {
                 visitor.leaves = true;
-                return self.answer_now(token, id, Reply::Done);
+                visitor.calls.insert(id, Calling { later: None, bytes: 0, retry: None });
+                let holders: Vec<u32> = visitor.earlier.iter().copied().chain([holder]).collect();
+                let engine = self.engine.clone();
+                let slow = move || {
+                    // Should it fail, its group is stopped, and the next opening returns the loans.
+                    holders.into_iter().for_each(|holder| drop(engine.gone(holder, false)));
+                    Reply::Done
+                };
+                return self.slow(token, id, Box::new(slow));
             }
             Request::Cancel { call } => {
                 // What it was about to be lent goes back with it.

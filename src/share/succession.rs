@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::frame::{self, Incoming};
 use super::greeting::{Hello, Welcome, greet, greeted};
-use super::guest::{Guest, Told};
+use super::guest::{Guest, LAST_WORDS, Told};
 use super::owner;
 use super::reading::{Desk, Link, Met};
 use crate::clock::Clock;
@@ -29,8 +29,6 @@ const AGAIN: Duration = Duration::from_millis(1);
 const GLANCE: Duration = Duration::from_millis(50);
 /// An owner that does not greet within so long is stopped, or very busy.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What cannot be sent by then when a guest closes is not.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 enum Missed {

@@ -227,6 +227,45 @@ fn a_guest_that_closes_gives_its_loans_back_uncounted() {
     assert!(matches!(held.ack(), Err(Error::Closed)));
 }
 
+/// What it held when the first owner went is named by a holder of its own.
+#[test]
+fn what_a_guest_holds_since_an_earlier_owner_goes_back_uncounted_when_it_closes() {
+    let folder = Folder::new();
+    let (first, second) = (folder.open(), folder.open());
+    first.push("x").unwrap();
+    let (heir, guest) = (folder.open(), folder.open());
+    let held = guest.consumer().unwrap().recv().unwrap();
+    first.close().unwrap();
+    second.close().unwrap();
+    // Both are connected to somebody who lives, whoever that is.
+    heir.push("y").unwrap();
+    guest.push("z").unwrap();
+
+    guest.close().unwrap();
+
+    let queue = folder.open();
+    let job = queue.consumer().unwrap().recv_timeout(SOON).unwrap().expect("a message");
+    assert_eq!((job.payload(), job.attempt()), (&b"x"[..], 1));
+    drop(held);
+}
+
+#[test]
+fn what_a_guest_holds_goes_back_uncounted_when_it_closes_as_the_owner() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    owner.push("x").unwrap();
+    let held = guest.consumer().unwrap().recv().unwrap();
+    owner.close().unwrap();
+    guest.push("y").unwrap();
+
+    guest.close().unwrap();
+
+    let queue = folder.open();
+    let job = queue.consumer().unwrap().recv_timeout(SOON).unwrap().expect("a message");
+    assert_eq!((job.payload(), job.attempt()), (&b"x"[..], 1));
+    drop(held);
+}
+
 #[test]
 fn the_limits_that_a_guest_wants_hold_at_the_owner_and_a_takeover_brings_no_old_ones_back() {
     let folder = Folder::new();
