@@ -103,6 +103,12 @@ pub enum Plant {
     SilentLeader,
     /// Who was woken to lead, and need not, wakes nobody.
     WakeupKept,
+    /// A guest's caller that was to read, and need not any more, tells nobody.
+    TurnKept,
+    /// One that has read puts the connection back, and tells nobody.
+    LinkBackInSilence,
+    /// The thread of a guest is not told that a task waits.
+    TaskNotTold,
     /// A leader wakes those alone who can lead the next group.
     FollowersForgotten,
     /// The end of a group calls no waker that was left for it.

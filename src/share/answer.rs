@@ -1,96 +1,17 @@
 //! Where does the answer to a guest's call appear?
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::guest::Guest;
-use crate::clock::{self, Clock};
 use crate::engine::request::{Reply, Which};
 use crate::error::Result;
 use crate::group::receive::NEVER;
 
 /// Where the answer to one call appears.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    state: Mutex<State>,
-    answered: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    answer: Option<Reply>,
-    taken: bool,
-    abandoned: bool,
-    /// Whoever waits is to look at something else.
-    rung: bool,
-    waker: Option<Waker>,
-}
-
-impl Slot {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Answers; the first answer stands. Returns one that nobody will take.
-    pub(super) fn answer(&self, reply: Reply) -> Option<Reply> {
-        let mut state = self.lock();
-        if state.abandoned || state.taken || state.answer.is_some() {
-            return Some(reply);
-        }
-        state.answer = Some(reply);
-        let waker = state.waker.take();
-        drop(state);
-        self.answered.notify_all();
-        if let Some(waker) = waker {
-            // It may be anybody's code, and this thread goes on with other people's answers.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-        None
-    }
-
-    pub(super) fn is_answered(&self) -> bool {
-        let state = self.lock();
-        state.answer.is_some() || state.taken
-    }
-
-    /// Wakes whoever waits, to look again.
-    pub(super) fn ring(&self) {
-        self.lock().rung = true;
-        self.answered.notify_all();
-    }
-
-    /// Blocks until it is answered or rung, `until` has come, or `stopped`; who stops it rings.
-    pub(super) fn wait(&self, clock: &dyn Clock, until: Option<Duration>, stopped: impl Fn() -> bool) {
-        let mut state = self.lock();
-        while state.answer.is_none() && !std::mem::take(&mut state.rung) {
-            if stopped() || until.is_some_and(|until| clock.now() >= until) {
-                return;
-            }
-            state = clock::wait(clock, &self.answered, state, until);
-        }
-    }
-
-    /// Takes the answer.
-    fn take(state: &mut State) -> Option<Reply> {
-        let answer = state.answer.take()?;
-        state.taken = true;
-        Some(answer)
-    }
-
-    /// Notes that nobody waits any more; returns an answer that nobody has taken.
-    fn abandon(&self) -> Option<Reply> {
-        let mut state = self.lock();
-        state.abandoned = true;
-        Self::take(&mut state)
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.lock().abandoned
-    }
-}
+pub(super) type Slot = super::slot::Slot<Reply>;
 
 /// A call that was made. Dropped before its answer was taken, nobody waits for that any more.
 #[derive(Debug)]
@@ -121,7 +42,7 @@ impl Calling {
         }
         let stopped = || stop.load(Ordering::Acquire);
         loop {
-            if let Some(answer) = Slot::take(&mut self.slot.lock()) {
+            if let Some(answer) = self.slot.take() {
                 return Some(Ok(answer));
             }
             if stopped() || until.is_some_and(|until| self.guest.clock.now() >= until) {
@@ -136,13 +57,9 @@ impl Calling {
         if let Err(error) = self.guest.check_process() {
             return Poll::Ready(Err(error));
         }
-        let mut state = self.slot.lock();
-        if let Some(answer) = Slot::take(&mut state) {
+        if let Some(answer) = self.slot.take_or_leave(context.waker()) {
             return Poll::Ready(Ok(answer));
         }
-        // Whoever answers from here on finds it.
-        state.waker = Some(context.waker().clone());
-        drop(state);
         if !self.polled.swap(true, Ordering::Relaxed) {
             self.guest.desk.need();
         }
@@ -152,10 +69,14 @@ impl Calling {
 
 impl Drop for Calling {
     fn drop(&mut self) {
+        // In a fork no lock is taken: the parent may have had it.
+        if self.guest.check_process().is_err() {
+            return;
+        }
         if *self.polled.get_mut() {
             self.guest.desk.no_need();
         }
-        if self.guest.check_process().is_err() || self.slot.lock().taken {
+        if self.slot.is_taken() {
             return;
         }
         match self.slot.abandon() {

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use super::account::{Open, State};
 use super::answer::{Calling, Slot};
+use super::desk::Desk;
 use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
-use super::reading::Desk;
+use super::reading::{Ears, Link};
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
 use crate::engine::recovery::Recovery;
@@ -49,7 +50,8 @@ pub(crate) struct Guest {
     /// Taken while the state is held, and never the other way round: so calls are sent in their order.
     pub(super) out: Mutex<Out>,
     pub(super) told: OnceLock<Told>,
-    pub(super) desk: Desk,
+    pub(super) desk: Desk<Link, Reply>,
+    pub(super) ears: Ears,
     /// This process became the owner, and calls the queue itself; see `here`.
     pub(super) direct: OnceLock<Arc<Engine>>,
     /// It became the owner.
@@ -79,7 +81,7 @@ impl Guest {
         clock: Arc<dyn Clock>,
         settings: Settings,
         producer: u32,
-        desk: Desk,
+        ears: Ears,
     ) -> Self {
         Self {
             storage,
@@ -91,7 +93,8 @@ impl Guest {
             changed: Condvar::new(),
             out: Mutex::default(),
             told: OnceLock::new(),
-            desk,
+            desk: Desk::default(),
+            ears,
             direct: OnceLock::new(),
             owns: AtomicBool::new(false),
         }
@@ -162,7 +165,7 @@ impl Guest {
         let slots: Vec<Arc<Slot>> = waiting.map(|open| open.slot.clone()).collect();
         drop(state);
         slots.iter().for_each(|slot| slot.ring());
-        self.desk.ring();
+        self.ears.ring();
     }
 
     /// Says that the owner did not answer in time.
@@ -266,7 +269,8 @@ impl Guest {
         }
         if blocked != out.blocked {
             out.blocked = blocked;
-            self.desk.set_blocked(Some(stream), blocked);
+            self.ears.hear_when_it_takes_more(stream, blocked);
+            self.desk.set_blocked(blocked);
         }
     }
 
@@ -388,7 +392,7 @@ impl Guest {
         state.connected = false;
         *self.lock_out() = Out::default();
         drop(state);
-        self.desk.set_blocked(None, false);
+        self.desk.set_blocked(false);
     }
 
     /// Closes this process's part: what tickets wait for is answered, loans go back uncounted.
@@ -419,7 +423,7 @@ impl Guest {
             self.cancel(id);
         }
         self.desk.need();
-        self.desk.ring();
+        self.ears.ring();
         let mut state = self.lock();
         while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
             state = clock::wait(&*self.clock, &self.changed, state, None);
@@ -442,6 +446,7 @@ impl Guest {
         drop(state);
         self.changed.notify_all();
         self.desk.close();
+        self.ears.ring();
         own.map_or(Ok(()), |engine| super::owner::close(&engine))
     }
 }

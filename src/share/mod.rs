@@ -6,6 +6,7 @@
 pub(crate) mod account;
 pub(crate) mod answer;
 pub(crate) mod calls;
+pub(crate) mod desk;
 pub(crate) mod extending;
 pub(crate) mod frame;
 pub(crate) mod greeting;
@@ -19,5 +20,9 @@ pub(crate) mod promise;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 pub(crate) mod retry;
+pub(crate) mod slot;
 pub(crate) mod slow;
 pub(crate) mod succession;
+
+// Modules that tests mount over other locks take them from beside them.
+use crate::{clock, sync};

@@ -1,24 +1,16 @@
-//! Who reads what the owner answers?
-//!
-//! Whoever waits for an answer and finds that nobody reads does so himself, and hands out what is for others: so an
-//! answer wakes one thread, not two. He takes the connection from the desk *by value*, and puts it back when he has his
-//! answer. The guest's thread has it while nobody waits like that (tasks do not), and once it is over: then it finds
-//! the next owner.
-//!
-//! No turn is missed: whoever puts the connection back, or leaves without it, says whose turn it is, under the lock
-//! under which everybody looks before he waits.
+//! How is what the owner answers read, by whoever's turn it is?
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use super::answer::Slot;
+use super::desk::Connection;
 use super::frame::{self, Incoming};
 use super::greeting::Answer;
 use super::guest::Guest;
@@ -28,9 +20,6 @@ const WAKER: Token = Token(0);
 const OWNER: Token = Token(1);
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
-/// The thread takes the connection when nobody has read for so long, or twice that.
-const LOOK: Duration = Duration::from_millis(250);
-
 /// A connection to an owner that let us in.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -52,62 +41,15 @@ pub(super) struct Met {
     pub(super) incoming: Incoming,
 }
 
-/// Where the connection lies while nobody reads.
+/// What whoever reads listens to, besides the connection.
 #[derive(Debug)]
-pub(super) struct Desk {
-    state: Mutex<State>,
-    /// For the thread.
-    called: Condvar,
+pub(super) struct Ears {
     waker: Waker,
     registry: Registry,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    link: Option<Link>,
-    /// Who waits while somebody else reads, by call.
-    waiting: BTreeMap<u64, Arc<Slot>>,
-    /// Somebody waits while the thread reads: it is to leave the connection to those who wait.
-    wanted: bool,
-    /// So many do not read, and need somebody who does.
-    needs: usize,
-    /// More is to be sent than the owner takes now.
-    blocked: bool,
-    /// Somebody has read since the thread looked last.
-    used: bool,
-    closing: bool,
-}
-
-/// Whose turn it is.
-enum Turn {
-    Nobodys,
-    Threads,
-    Waiters(Arc<Slot>),
-}
-
-impl State {
-    fn is_needed(&self) -> bool {
-        self.needs > 0 || self.blocked
-    }
-
-    /// Tells whether nobody is to read any more.
-    fn is_over(&self) -> bool {
-        self.closing || self.link.as_ref().is_some_and(|link| link.over)
-    }
-
-    fn turn(&self) -> Turn {
-        match self.waiting.values().next() {
-            _ if self.link.is_none() => Turn::Nobodys,
-            _ if self.is_over() => Turn::Threads,
-            Some(slot) => Turn::Waiters(slot.clone()),
-            None if self.is_needed() => Turn::Threads,
-            None => Turn::Nobodys,
-        }
-    }
-}
-
-impl Desk {
-    /// Makes the desk of a guest, and what its connections are waited on with.
+impl Ears {
+    /// Makes them, and what they listen with.
     ///
     /// # Errors
     /// When the system gives no more descriptors.
@@ -115,52 +57,7 @@ impl Desk {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let registry = poll.registry().try_clone()?;
-        Ok((Self { state: Mutex::default(), called: Condvar::new(), waker, registry }, poll))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Calls whose turn it is, once the lock is free.
-    fn call(&self, state: MutexGuard<'_, State>) {
-        let turn = state.turn();
-        drop(state);
-        match turn {
-            Turn::Nobodys => {}
-            Turn::Threads => self.called.notify_all(),
-            Turn::Waiters(slot) => slot.ring(),
-        }
-    }
-
-    /// Has it told when something comes on a connection. Forgotten when that is closed.
-    pub(super) fn register(&self, stream: &UnixStream) -> io::Result<()> {
-        self.registry.register(&mut SourceFd(&stream.as_raw_fd()), OWNER, Interest::READABLE)
-    }
-
-    /// Notes whether the owner takes less than is to be sent: whoever reads hears when it takes more. Not otherwise, or
-    /// he would be woken by each request that the owner reads.
-    pub(super) fn set_blocked(&self, stream: Option<&UnixStream>, blocked: bool) {
-        if let Some(stream) = stream {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let interest = if blocked { both } else { Interest::READABLE };
-            // Asked anew the system tells at once what is there already. If it refuses, the connection is over.
-            let _ = self.registry.reregister(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest);
-        }
-        let mut state = self.lock();
-        state.blocked = blocked;
-        self.call(state);
-    }
-
-    /// Has the thread read for somebody who does not, until [`Desk::no_need`].
-    pub(super) fn need(&self) {
-        let mut state = self.lock();
-        state.needs += 1;
-        self.call(state);
-    }
-
-    pub(super) fn no_need(&self) {
-        self.lock().needs -= 1;
+        Ok((Self { waker, registry }, poll))
     }
 
     /// Has whoever reads look whether he is to go on.
@@ -169,82 +66,24 @@ impl Desk {
         let _ = self.waker.wake();
     }
 
-    /// Nobody is to read any more but the thread, which ends.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closing = true;
-        self.call(state);
-        self.ring();
+    /// Has it told when something comes on a connection. Forgotten when that is closed.
+    pub(super) fn register(&self, stream: &UnixStream) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&stream.as_raw_fd()), OWNER, Interest::READABLE)
     }
 
-    /// Takes the connection for somebody who waits for a call's answer; or notes that he waits.
-    fn come(&self, call: u64, slot: &Arc<Slot>) -> Option<Seat<'_>> {
-        let mut state = self.lock();
-        if !state.is_over()
-            && let Some(link) = state.link.take()
-        {
-            state.used = true;
-            return Some(Seat { desk: self, link: Some(link) });
-        }
-        state.wanted = true;
-        state.waiting.insert(call, slot.clone());
-        None
-    }
-
-    /// Notes that somebody does not wait any more.
-    fn left(&self, call: u64) {
-        let mut state = self.lock();
-        state.waiting.remove(&call);
-        // It may have been his turn.
-        self.call(state);
-    }
-
-    /// Tells the thread whether it is to leave the connection to those who wait.
-    pub(super) fn is_wanted(&self) -> bool {
-        let state = self.lock();
-        state.closing || (state.wanted && !state.is_needed())
-    }
-
-    /// Leaves the connection to those who wait, until it is the thread's turn.
-    pub(super) fn leave_to_others(&self, link: Link) -> Link {
-        let mut state = self.lock();
-        (state.wanted, state.used) = (false, false);
-        state.link = Some(link);
-        self.call(state);
-        let mut state = self.lock();
-        loop {
-            if matches!(state.turn(), Turn::Threads)
-                && let Some(link) = state.link.take()
-            {
-                return link;
-            }
-            let (back, waited) =
-                self.called.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
-            state = back;
-            if waited.timed_out() {
-                if !state.used
-                    && state.waiting.is_empty()
-                    && let Some(link) = state.link.take()
-                {
-                    return link;
-                }
-                state.used = false;
-            }
-        }
+    /// Has it told when the owner takes more, too. Not always, or whoever reads would be woken by each request that the
+    /// owner reads.
+    pub(super) fn hear_when_it_takes_more(&self, stream: &UnixStream, wanted: bool) {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if wanted { both } else { Interest::READABLE };
+        // Asked anew the system tells at once what is there already. If it refuses, the connection is over.
+        let _ = self.registry.reregister(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest);
     }
 }
 
-/// The connection in the hands of somebody who waits; on every way out, a panic too, it goes back.
-struct Seat<'a> {
-    desk: &'a Desk,
-    link: Option<Link>,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut state = self.desk.lock();
-        state.link = self.link.take();
-        self.desk.call(state);
+impl Connection for Link {
+    fn is_over(&self) -> bool {
+        self.over
     }
 }
 
@@ -258,10 +97,6 @@ impl Link {
     pub(super) fn renew(self, met: Met) -> Self {
         let Self { poll, events, buffer, .. } = self;
         Self { events, buffer, ..Self::new(poll, met) }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.over
     }
 
     /// Reads once, and hands out the answers that are whole.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::desk::Connection as _;
 use super::frame::{self, Incoming};
 use super::greeting::{Hello, Welcome, greet, greeted};
 use super::guest::{Guest, LAST_WORDS, Told};
 use super::owner;
-use super::reading::{Desk, Link, Met};
+use super::reading::{Ears, Link, Met};
 use crate::clock::Clock;
 use crate::engine::request::Request;
 use crate::engine::{Engine, holders};
@@ -71,8 +72,8 @@ pub(super) fn visit(
 ) -> Result<Option<Arc<Guest>>> {
     let producer = draw_holder(&**storage)?;
     let failed = |error| Error::io("wait for answers at", storage.root(), error);
-    let (desk, poll) = Desk::new().map_err(failed)?;
-    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer, desk));
+    let (ears, poll) = Ears::new().map_err(failed)?;
+    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer, ears));
     let until = clock.now().saturating_add(PATIENCE.max(settings.lock_timeout));
     let link = match guest.connect(Some(until)) {
         Ok(met) => Link::new(poll, met),
@@ -195,7 +196,7 @@ impl Guest {
                 let _ = self.told.set(Told { queue, max_message_bytes, recovery });
                 stream.set_nonblocking(true).map_err(failed)?;
                 // Before anything is sent: it may be more than is taken at once.
-                self.desk.register(&stream).map_err(failed)?;
+                self.ears.register(&stream).map_err(failed)?;
                 let stream = Arc::new(stream);
                 self.connected(stream.clone(), process, end, (holder, lock));
                 Ok(Met { stream, incoming })

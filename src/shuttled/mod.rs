@@ -19,6 +19,7 @@ mod commit;
 mod slot;
 
 mod checks;
+mod share;
 mod wakers;
 mod worker;
 
