@@ -177,14 +177,14 @@ impl Live {
             if let Err(error) = answer {
                 return Poll::Ready(Err(error));
             }
+            if ask.until.is_some_and(|until| self.clock.now() >= until) {
+                return Poll::Ready(Ok(Vec::new()));
+            }
         }
-        if ask.until.is_some_and(|until| self.clock.now() >= until) {
-            return Poll::Ready(Ok(Vec::new()));
-        }
-        // Who makes room answers first, and wakes under the lock then: after the look above, or at this.
+        // Who makes room answers first, and wakes under the lock then: after the look above, or at this. That is work,
+        // not waiting for a message: a thread does it too whose time is over, or who gives none.
         receiving.left = Some(guard.leave(For::Change, cx.waker()));
         drop(guard);
-        self.helper.alarm(self, ask.until);
         if receiving.room.is_none() {
             receiving.room = Some(self.helper.make_room(self, loans));
         }

@@ -107,8 +107,9 @@ impl Member {
         match self.now().as_ref().unwrap_or(self) {
             Self::Own(engine, live) => engine.receive(live, ask),
             Self::Guest(guest, which) => {
-                // The owner answers when the time is over.
-                let until = ask.until.map(|until| until.saturating_add(SLACK));
+                // The owner answers when the time is over; from now on, where it is over already.
+                let now = guest.clock.now();
+                let until = ask.until.map(|until| until.max(now).saturating_add(SLACK));
                 let calling = guest.begin(receive_request(guest, which, ask), until)?;
                 match calling.wait_unless(until, ask.stop) {
                     // Stopped: what comes all the same goes back.

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +40,18 @@ fn child() {
     let (role, folder) = text.split_once(':').unwrap();
     let folder = Path::new(folder);
     match role {
-        "quiet" => quiet(folder),
+        "quiet" => quiet(folder, false, &|folder| Options::new(folder).threads(false).open(), || ()),
+        // The first is the owner, and lives as long as the second.
+        "quiet guest" => {
+            let owner = Queue::open(folder.join("jobs")).unwrap();
+            quiet(folder, true, &Queue::open, || owner.close().unwrap());
+        }
         "busy" => busy(folder),
+        "busy guest" => {
+            let owner = Queue::open(folder.join("jobs")).unwrap();
+            busy(folder);
+            owner.close().unwrap();
+        }
         _ => anew(folder),
     }
 }
@@ -108,18 +118,19 @@ fn contents(folder: &Path) -> BTreeMap<OsString, Vec<u8>> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(contents(&path));
-        } else {
+        } else if path.is_file() {
             found.insert(path.clone().into(), fs::read(&path).unwrap());
         }
     }
     found
 }
 
-/// Nobody works in the parent: not a byte changes, and the parent goes on as if nothing had been.
-fn quiet(folder: &Path) {
+/// Nobody works in the parent: not a byte changes, unless the queue has an owner with threads, and the parent goes on
+/// as if nothing had been.
+fn quiet(folder: &Path, threads: bool, open: &dyn Fn(PathBuf) -> Result<Queue, Error>, end: impl FnOnce()) {
     let folder = folder.join("jobs");
-    let options = || Options::new(&folder).threads(false);
-    let queue = options().open().unwrap();
+    let alone = || Options::new(&folder).exclusive(true);
+    let queue = open(folder.clone()).unwrap();
     let group = queue.create_group("g", GroupOptions::new()).unwrap();
     let consumer = group.consumer();
     queue.push_batch((0..9).map(|number| number.to_string())).unwrap();
@@ -149,11 +160,11 @@ fn quiet(folder: &Path) {
         is_forked(queue.close(), "close");
         // All handles go here, as when a child returns from `main`.
         drop((kept, consumer, group, queue));
-        assert!(matches!(options().open(), Err(Error::Locked { .. })), "the lock is the parent's");
+        assert!(matches!(alone().open(), Err(Error::Locked { .. })), "the lock is the parent's");
     });
 
-    assert!(contents(&folder) == before, "a fork has written");
-    assert!(matches!(options().open(), Err(Error::Locked { .. })), "a fork has freed the lock");
+    assert!(threads || contents(&folder) == before, "a fork has written");
+    assert!(matches!(alone().open(), Err(Error::Locked { .. })), "a fork has freed the lock");
     let (deliveries, kept, tickets, consumer, group, queue) = handles.unwrap();
     assert_eq!((group.stats().on_loan, deliveries.len()), (9, 8));
     deliveries.into_iter().for_each(|delivery| delivery.ack().unwrap());
@@ -163,6 +174,7 @@ fn quiet(folder: &Path) {
     }
     assert_eq!(consumer.recv().unwrap().payload(), b"x");
     queue.close().unwrap();
+    end();
 }
 
 /// Threads of the parent push, receive and run a pool at the moment of the fork: whatever they hold
@@ -236,6 +248,16 @@ fn issue_4_a_fork_is_refused_and_changes_nothing() {
 #[test]
 fn issue_4_a_fork_waits_for_nobody() {
     run("busy");
+}
+
+#[test]
+fn a_fork_of_a_guest_is_refused_and_changes_nothing() {
+    run("quiet guest");
+}
+
+#[test]
+fn a_fork_of_a_guest_waits_for_nobody() {
+    run("busy guest");
 }
 
 #[test]

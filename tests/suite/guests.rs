@@ -81,6 +81,20 @@ fn a_guest_waits_for_a_message_at_the_owner() {
 }
 
 #[test]
+fn a_guest_that_does_not_wait_gets_what_is_there() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.create_group("fresh", GroupOptions::new()).unwrap().consumer();
+    owner.push_batch(["1", "2", "3"]).unwrap();
+
+    let first = worker.try_recv().unwrap().expect("a message");
+    let rest = worker.recv_batch(9, Duration::ZERO).unwrap();
+
+    assert_eq!((first.payload(), rest.len()), (&b"1"[..], 2));
+    assert!(worker.try_recv().unwrap().is_none());
+}
+
+#[test]
 fn a_guest_settles_in_every_way() {
     let folder = Folder::new();
     let (owner, guest) = (folder.open(), folder.open());
