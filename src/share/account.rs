@@ -58,7 +58,7 @@ impl Open {
 impl State {
     /// Tells whether nothing else is on its way than receives.
     pub(super) fn only_receives(&self) -> bool {
-        !self.closing && self.calls.values().all(|open| open.receives().is_some())
+        self.calls.values().all(|open| open.receives().is_some())
     }
 
     /// Tells whether so much more may be on its way; anything, where nothing is.

@@ -188,7 +188,8 @@ impl Place {
             Self::Own(engine) => engine.settle(claim, end),
             Self::Guest(guest) => {
                 let (group, loan) = claimed(guest, claim)?;
-                guest.call(Request::Settle { group, loan, ending: Ending::of(end) }, None).map(drop)
+                let request = Request::Settle { group, loan, ending: Ending::of(end) };
+                guest.call(request, None).map(drop).map_err(|error| stale(error, claim))
             }
         }
     }
@@ -211,7 +212,7 @@ impl Place {
                 let records = records.iter().map(Sent::of).collect();
                 let synced = level == Durability::Synced;
                 let request = Request::AckWith { group, loan, records, synced, sequence: 0 };
-                guest.call(request, None).and_then(offsets_of)
+                guest.call(request, None).and_then(offsets_of).map_err(|error| stale(error, claim))
             }
         }
     }
@@ -225,7 +226,8 @@ impl Place {
             Self::Own(engine) => engine.extend(claim, lease),
             Self::Guest(guest) => {
                 let (group, loan) = claimed(guest, claim)?;
-                guest.call(Request::Extend { group, loan, lease }, None).map(drop)
+                let request = Request::Extend { group, loan, lease };
+                guest.call(request, None).map(drop).map_err(|error| stale(error, claim))
             }
         }
     }
@@ -316,4 +318,14 @@ fn claimed(guest: &Guest, claim: &Claim<'_>) -> Result<(Which, (u64, u64))> {
     claim.check(ours)?;
     let which = Which { name: claim.group.to_owned(), incarnation: claim.incarnation };
     Ok((which, (claim.offset, claim.delivery)))
+}
+
+/// A receipt of a group that was made anew under its name names a loan that is over, as it does to the owner.
+fn stale(error: Error, claim: &Claim<'_>) -> Error {
+    match error {
+        Error::NoSuchGroup { existing, .. } if existing.iter().any(|name| name == claim.group) => {
+            Error::lease_lost(claim.offset)
+        }
+        other => other,
+    }
 }

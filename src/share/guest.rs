@@ -425,7 +425,7 @@ impl Guest {
         self.desk.need();
         self.ears.ring();
         let mut state = self.lock();
-        while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
+        while state.failed.is_none() && !state.only_receives() {
             state = clock::wait(&*self.clock, &self.changed, state, None);
         }
         let leaving = match &state.failed {

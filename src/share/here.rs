@@ -22,7 +22,7 @@ impl Guest {
             return None;
         }
         let state = self.lock();
-        if let (Some(engine), true) = (&state.own, state.only_receives()) {
+        if let (Some(engine), true) = (&state.own, !state.closing && state.only_receives()) {
             let _ = self.direct.set(engine.clone());
         }
         drop(state);

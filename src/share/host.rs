@@ -341,9 +341,10 @@ impl Host {
                 return self.slow(token, id, Box::new(slow));
             }
             Request::Cancel { call } => {
-                // What it was about to be lent goes back with it.
+                // What it was about to be lent goes back with it. If it is answered already, that is its answer.
                 if let Some(cancelled) = visitor.calls.remove(call) {
                     visitor.in_flight -= cancelled.bytes;
+                    self.answer_now(token, *call, Reply::Lent(Vec::new()));
                 }
                 return;
             }

@@ -1,6 +1,6 @@
 //! When is the answer there that somebody did not wait for at once, wherever the queue is open?
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,8 +18,38 @@ use crate::offset::Offsets;
 pub(crate) enum Promise {
     Push(Pushed),
     Ack(Written),
-    /// What the owner's answer means is said by the last.
-    Guest(Arc<Guest>, Calling, fn(Reply) -> Result<Offsets>),
+    Guest(Box<Called>),
+}
+
+/// A call that was made of the owner.
+#[derive(Debug)]
+pub(crate) struct Called {
+    guest: Arc<Guest>,
+    calling: Calling,
+    /// What the owner's answer means.
+    meaning: fn(Reply) -> Result<Offsets>,
+    /// The answer, once it was taken: whoever asks again is told the same.
+    told: OnceLock<Result<Offsets>>,
+}
+
+impl Called {
+    fn tell(&self, reply: Result<Reply>) -> Result<Offsets> {
+        self.told.get_or_init(|| reply.and_then(self.meaning)).clone()
+    }
+
+    fn wait(&self, until: Option<Duration>) -> Option<Result<Offsets>> {
+        if let Some(told) = self.told.get() {
+            return Some(told.clone());
+        }
+        self.calling.wait(until).map(|reply| self.tell(reply))
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Offsets>> {
+        if let Some(told) = self.told.get() {
+            return Poll::Ready(told.clone());
+        }
+        self.calling.poll(context).map(|reply| self.tell(reply))
+    }
 }
 
 impl Promise {
@@ -32,7 +62,8 @@ impl Promise {
         request: Request,
         meaning: fn(Reply) -> Result<Offsets>,
     ) -> Result<Self> {
-        Ok(Self::Guest(guest.clone(), guest.begin(request, None)?, meaning))
+        let calling = guest.begin(request, None)?;
+        Ok(Self::Guest(Box::new(Called { guest: guest.clone(), calling, meaning, told: OnceLock::new() })))
     }
 
     /// Returns the answer when it is there, or `None` when `until` has come first.
@@ -40,7 +71,7 @@ impl Promise {
         match self {
             Self::Push(pushed) => pushed.wait(until),
             Self::Ack(written) => written.wait(until).map(nothing),
-            Self::Guest(_, calling, meaning) => calling.wait(until).map(|reply| reply.and_then(meaning)),
+            Self::Guest(called) => called.wait(until),
         }
     }
 
@@ -49,7 +80,7 @@ impl Promise {
         match self {
             Self::Push(pushed) => pushed.poll(context),
             Self::Ack(written) => written.poll(context).map(nothing),
-            Self::Guest(_, calling, meaning) => calling.poll(context).map(|reply| reply.and_then(*meaning)),
+            Self::Guest(called) => called.poll(context),
         }
     }
 
@@ -58,7 +89,7 @@ impl Promise {
         match self {
             Self::Push(pushed) => pushed.deadline(wait),
             Self::Ack(written) => written.deadline(wait),
-            Self::Guest(guest, ..) => guest.clock.now().checked_add(wait),
+            Self::Guest(called) => called.guest.clock.now().checked_add(wait),
         }
     }
 
@@ -66,7 +97,7 @@ impl Promise {
     pub(crate) fn late(&self) -> Error {
         match self {
             Self::Push(_) | Self::Ack(_) => Error::Timeout { owner: None },
-            Self::Guest(guest, ..) => guest.late(),
+            Self::Guest(called) => called.guest.late(),
         }
     }
 }

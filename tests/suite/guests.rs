@@ -3,7 +3,10 @@
 //! A second opening in this process is a guest as another process would be: it has a connection and a holder of its
 //! own. `guests_killed.rs` does it with real processes.
 
+use std::future::Future as _;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use backlog::{Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start};
@@ -92,6 +95,36 @@ fn a_guest_that_does_not_wait_gets_what_is_there() {
 
     assert_eq!((first.payload(), rest.len()), (&b"1"[..], 2));
     assert!(worker.try_recv().unwrap().is_none());
+}
+
+#[test]
+fn a_guest_that_closes_ends_those_who_wait_in_it() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    let waits = std::thread::spawn(move || worker.recv().map(drop));
+    let task = guest.consumer().unwrap();
+    let mut polled = task.recv_async();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut polled).poll(&mut context).is_pending());
+
+    guest.close().unwrap();
+
+    assert!(matches!(waits.join().unwrap(), Err(Error::Closed)));
+    assert!(matches!(Pin::new(&mut polled).poll(&mut context), Poll::Ready(Err(Error::Closed))));
+    owner.close().unwrap();
+}
+
+#[test]
+fn a_ticket_of_a_guest_tells_the_same_each_time() {
+    let folder = Folder::new();
+    let (_owner, guest) = (folder.open(), folder.open());
+
+    let ticket = guest.push_deferred("x").unwrap();
+
+    let told = ticket.wait_timeout(SOON).unwrap();
+    assert_eq!(ticket.wait_timeout(SOON).unwrap(), told);
+    assert_eq!(ticket.wait().unwrap(), told);
 }
 
 #[test]
