@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backlog::{Durability, Error, GroupOptions, Message, MessageState, Outcome, Retry, Start};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -12,7 +12,7 @@ fn synced() -> GroupOptions {
     GroupOptions::new().ack_durability(Durability::Synced)
 }
 
-on_both_disks! {
+everywhere! {
     fn issue_5_a_message_is_done_and_its_outputs_are_there_in_one_step(world: &World) {
         let queue = world.open();
         queue.push("cat.jpg").unwrap();

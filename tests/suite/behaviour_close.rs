@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use backlog::Error;
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere, on_both_disks};
 
-on_both_disks! {
+everywhere! {
     fn closing_wakes_whoever_waits(world: &World) {
         let queue = world.open();
         let consumer = queue.consumer().unwrap();
@@ -54,16 +54,6 @@ on_both_disks! {
         assert!(queue.consumer().unwrap_err().is_closed());
         assert!(job.ack().unwrap_err().is_closed());
         assert_eq!(drain(&world.open().consumer().unwrap()), ["a", "b"]);
-    }
-
-    fn a_queue_is_open_once_at_a_time(world: &World) {
-        let queue = world.open();
-
-        let error = world.options().open().unwrap_err();
-
-        assert!(error.is_locked(), "{error}");
-        queue.close().unwrap();
-        world.open().close().unwrap();
     }
 
     fn an_opening_may_wait_for_the_lock(world: &World) {
@@ -127,6 +117,20 @@ on_both_disks! {
 
         assert_eq!((queue.stats().groups[0].dead, queue.recovery().loans_returned), (0, 0));
         assert_eq!(drain(&queue.consumer().unwrap()), ["a"]);
+    }
+
+}
+
+// Of a queue that nobody else has open.
+on_both_disks! {
+    fn a_queue_is_open_once_at_a_time(world: &World) {
+        let queue = world.open();
+
+        let error = world.options().open().unwrap_err();
+
+        assert!(error.is_locked(), "{error}");
+        queue.close().unwrap();
+        world.open().close().unwrap();
     }
 
     fn dropping_the_last_handle_closes_in_silence(world: &World) {

@@ -6,13 +6,13 @@ use std::thread;
 
 use backlog::{Error, GroupOptions, Start};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 fn starting(start: Start) -> GroupOptions {
     GroupOptions::new().start(start)
 }
 
-on_both_disks! {
+everywhere! {
     fn every_group_sees_every_message(world: &World) {
         let queue = world.open();
         let first = queue.create_group("first", GroupOptions::new()).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backlog::{Durability, Error, GroupOptions, Message, Offset, Queue};
 
-use crate::harness::{World, drain, on_both_disks, patiently};
+use crate::harness::{World, drain, everywhere, patiently};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -33,7 +33,7 @@ fn small(world: &World) -> Queue {
     patiently(&world.options().segment_bytes(8192))
 }
 
-on_both_disks! {
+everywhere! {
     fn issue_5_a_push_with_a_key_that_is_taken_stores_nothing_and_returns_the_offset_of_the_first(world: &World) {
         let queue = world.open();
 

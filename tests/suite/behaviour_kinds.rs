@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backlog::{Error, GroupOptions, Message, MessageState, Offset, Retry, Start};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ fn offset(number: u64) -> Offset {
     Offset::new(number).unwrap()
 }
 
-on_both_disks! {
+everywhere! {
     fn issue_5_a_group_takes_its_own_kinds_and_the_others_count_as_done(world: &World) {
         let queue = world.open();
         let mailer = queue.create_group("mailer", GroupOptions::new().kinds(["email/2", "email/1"])).unwrap();

@@ -7,7 +7,7 @@ use backlog::{
     Consumer, Delivery, Error, GroupOptions, GroupStats, Message, Options, Queue, Start, WhenFull,
 };
 
-use crate::harness::{World, drain, on_both_disks, patiently};
+use crate::harness::{World, drain, everywhere, patiently};
 
 const LEAST: u64 = 64 << 10;
 
@@ -55,7 +55,7 @@ fn bytes(world: &World) -> u64 {
     world.options().inspect().unwrap().segments.iter().map(|segment| segment.bytes).sum()
 }
 
-on_both_disks! {
+everywhere! {
     fn at_the_limit_a_push_is_refused_until_a_message_is_done(world: &World) {
         let queue = most(world, 3, WhenFull::Refuse);
         push(&queue, 0..3);

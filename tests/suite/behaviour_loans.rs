@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backlog::{Error, GroupOptions, Outcome, Queue, Receipt, Retry};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -19,7 +19,7 @@ fn timed(queue: &Queue) -> backlog::Consumer {
     queue.create_group("timed", options).unwrap().consumer()
 }
 
-on_both_disks! {
+everywhere! {
     fn a_loan_that_ran_out_comes_again_and_counts_a_failure(world: &World) {
         let queue = world.open();
         let worker = timed(&queue);

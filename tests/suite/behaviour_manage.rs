@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use backlog::{DeadReason, Error, GroupOptions, MessageState, Offset, Queue, Retry, Start};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,7 +25,7 @@ fn payloads(group: &backlog::Group, state: MessageState) -> Vec<String> {
     seen.collect()
 }
 
-on_both_disks! {
+everywhere! {
     fn many_that_were_discarded_before_their_turn_are_skipped_behind_a_gap_too(world: &World) {
         let queue = world.open();
         queue.push("first").unwrap();

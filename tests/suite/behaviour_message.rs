@@ -3,7 +3,7 @@
 use backlog::{Encoding, Error, HeaderValue, Message};
 use serde::{Deserialize, Serialize};
 
-use crate::harness::on_both_disks;
+use crate::harness::everywhere;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Mail {
@@ -15,7 +15,7 @@ fn mail() -> Mail {
     Mail { to: "ada@example.org".into(), tries: 3 }
 }
 
-on_both_disks! {
+everywhere! {
     fn kind_and_headers_come_with_the_payload_after_a_reopening_too(world: &World) {
         let queue = world.open();
         let message = Message::new("hello").kind("email/2").header("trace", "a1").header("try", 7).header("trace", true);

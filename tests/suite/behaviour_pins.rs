@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backlog::{GroupOptions, MessageState, Options, Pin};
 
-use crate::harness::{World, on_both_disks, patiently};
+use crate::harness::{World, everywhere, patiently};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ fn told(pins: &[Pin], group: &str) -> (u64, u64, Vec<(u64, MessageState)>) {
     (pin.bytes, pin.alone_bytes, firsts)
 }
 
-on_both_disks! {
+everywhere! {
     fn each_group_keeps_the_segments_in_which_something_is_left_to_be_done(world: &World) {
         let queue = patiently(&small(world));
         let [slow, fast] = ["slow", "fast"].map(|name| {

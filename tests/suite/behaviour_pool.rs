@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use backlog::{Delivery, Outcome};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
-on_both_disks! {
+everywhere! {
     fn each_outcome_settles_its_message(world: &World) {
         let queue = world.open();
         queue.push_batch(["ack", "fail", "panic", "reject", "later", "ack"]).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backlog::{Consumer, Delivery, Error, GroupOptions, Message, Offset, Queue, Retry, Start};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ fn quick() -> GroupOptions {
     GroupOptions::new().retry(Retry::steps(&[10 * SECOND]))
 }
 
-on_both_disks! {
+everywhere! {
     fn higher_priorities_go_first_and_within_one_the_older(world: &World) {
         let queue = world.open();
         push_all(&queue, &["4a", "0a", "9a", "4b", "5a", "3a", "9b", "0b", "5b"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backlog::{Durability, Error};
 
-use crate::harness::{drain, on_both_disks, patiently};
+use crate::harness::{drain, everywhere, on_both_disks, patiently};
 
 /// Runs a future to its end on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -29,7 +29,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-on_both_disks! {
+everywhere! {
     fn messages_come_in_the_order_of_their_pushes(world: &World) {
         let queue = world.open();
         for number in 0..20 {
@@ -118,15 +118,6 @@ on_both_disks! {
         assert_eq!(drain(&world.open().consumer().unwrap()), ["a"]);
     }
 
-    fn without_threads_the_duties_write_what_nobody_waits_for(world: &World) {
-        let queue = world.open();
-        drop(queue.push_deferred("a").unwrap());
-
-        queue.run_duties().unwrap();
-
-        assert_eq!(queue.stats().messages, 1);
-    }
-
     fn messages_roll_through_segments_and_may_be_larger_than_one(world: &World) {
         let options = || world.options().segment_bytes(8 << 10);
         let queue = options().open().unwrap();
@@ -187,5 +178,16 @@ on_both_disks! {
         let last = world.open().push("c").unwrap();
 
         assert!(told < again && again < last);
+    }
+}
+
+on_both_disks! {
+    fn without_threads_the_duties_write_what_nobody_waits_for(world: &World) {
+        let queue = world.open();
+        drop(queue.push_deferred("a").unwrap());
+
+        queue.run_duties().unwrap();
+
+        assert_eq!(queue.stats().messages, 1);
     }
 }

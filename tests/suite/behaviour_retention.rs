@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backlog::{Durability, GroupOptions, Offset, Options, Queue, Start};
 
-use crate::harness::{World, drain, on_both_disks, patiently};
+use crate::harness::{World, drain, everywhere, patiently};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -27,7 +27,7 @@ fn replayed(queue: &Queue, group: &str) -> Vec<u32> {
     drain(&group.consumer()).iter().map(|text| text.parse().unwrap()).collect()
 }
 
-on_both_disks! {
+everywhere! {
     fn everything_is_kept_where_that_is_wanted_and_stays_so_until_it_is_taken_back(world: &World) {
         let queue = patiently(&small(world).retain_for(Duration::MAX));
         push(&queue, 0..60);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backlog::{Consumer, Delivery, Durability, GroupOptions, Message, Options, Queue, Start};
 
 use crate::dice::Dice;
-use crate::harness::{World, drain, on_both_disks, patiently};
+use crate::harness::{World, drain, everywhere, patiently};
 
 const SEGMENT: u64 = 64 << 10;
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ fn segment_bytes(world: &World) -> u64 {
     world.files().iter().filter(|(name, _)| name.ends_with(".seg")).map(|(_, length)| length).sum()
 }
 
-on_both_disks! {
+everywhere! {
     fn one_message_in_a_hundred_that_is_stuck_keeps_little_more_than_itself(world: &World) {
         let queue = patiently(&small(world));
         let group = queue.create_group("g", GroupOptions::new().ack_durability(Durability::Buffered)).unwrap();

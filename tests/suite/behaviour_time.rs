@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use backlog::{DeadReason, GroupOptions, Message, Queue};
 
-use crate::harness::{drain, on_both_disks};
+use crate::harness::{drain, everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -14,7 +14,7 @@ fn delayed(queue: &Queue, seconds: u32) {
     queue.push(Message::new(format!("after {seconds}")).delay(seconds * SECOND)).unwrap();
 }
 
-on_both_disks! {
+everywhere! {
     fn a_delayed_message_waits_and_others_pass_it(world: &World) {
         let queue = world.open();
         delayed(&queue, 10);

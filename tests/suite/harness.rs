@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub(crate) struct World {
     place: Mutex<Place>,
     clock: ManualClock,
+    /// What is opened is a guest of this one.
+    owner: Option<Mutex<Option<Queue>>>,
 }
 
 /// What the wall clock shows at first.
@@ -31,8 +33,13 @@ impl World {
         Self::with(Place::Simulated(SimDisk::new(1)))
     }
 
+    /// On a real disk, where another handle has the queue open: the first one to come is its owner.
+    pub(crate) fn of_a_guest() -> Self {
+        Self { owner: Some(Mutex::default()), ..Self::real() }
+    }
+
     fn with(place: Place) -> Self {
-        Self { place: Mutex::new(place), clock: ManualClock::new(BEGUN) }
+        Self { place: Mutex::new(place), clock: ManualClock::new(BEGUN), owner: None }
     }
 
     /// Returns what opens the queue: no threads, the clock of this world.
@@ -41,10 +48,17 @@ impl World {
             Place::Real(folder) => Options::new(folder.path().join("jobs")),
             Place::Simulated(disk) => Options::new("jobs").sim_disk(disk),
         };
-        options.manual_clock(&self.clock).threads(false)
+        options.manual_clock(&self.clock).threads(self.owner.is_some())
     }
 
     pub(crate) fn open(&self) -> Queue {
+        if let Some(owner) = &self.owner {
+            let mut owner = owner.lock().unwrap();
+            if let Some(owner) = owner.take() {
+                let _ = owner.close();
+            }
+            *owner = Some(patiently(&self.options()));
+        }
         patiently(&self.options())
     }
 
@@ -135,7 +149,7 @@ fn copy_folder(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             std::fs::create_dir(&target).unwrap();
             copy_folder(&entry.path(), &target);
-        } else {
+        } else if entry.file_type().unwrap().is_file() {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
@@ -172,3 +186,22 @@ macro_rules! on_both_disks {
     };
 }
 pub(crate) use on_both_disks;
+
+/// Makes three: also as a guest, to whom the same is promised.
+macro_rules! everywhere {
+    ($(fn $rule:ident($world:ident: &World) $body:block)*) => {
+        $crate::harness::on_both_disks! {
+            $(fn $rule($world: &World) $body)*
+        }
+
+        mod as_a_guest {
+            $(
+                #[test]
+                fn $rule() {
+                    super::$rule(&$crate::harness::World::of_a_guest());
+                }
+            )*
+        }
+    };
+}
+pub(crate) use everywhere;
