@@ -14,6 +14,8 @@ pub(crate) struct World {
     clock: ManualClock,
     /// What is opened is a guest of this one.
     owner: Option<Mutex<Option<Queue>>>,
+    /// The owner goes once somebody is its guest, who takes over then.
+    goes: bool,
 }
 
 /// What the wall clock shows at first.
@@ -38,8 +40,13 @@ impl World {
         Self { owner: Some(Mutex::default()), ..Self::real() }
     }
 
+    /// On a real disk, where another handle had the queue open before: what is opened was its guest, and took over.
+    pub(crate) fn of_an_heir() -> Self {
+        Self { goes: true, ..Self::of_a_guest() }
+    }
+
     fn with(place: Place) -> Self {
-        Self { place: Mutex::new(place), clock: ManualClock::new(BEGUN), owner: None }
+        Self { place: Mutex::new(place), clock: ManualClock::new(BEGUN), owner: None, goes: false }
     }
 
     /// Returns what opens the queue: no threads, the clock of this world.
@@ -58,6 +65,11 @@ impl World {
                 let _ = owner.close();
             }
             *owner = Some(patiently(&self.options()));
+            if self.goes {
+                let heir = patiently(&self.options());
+                owner.take().map(|owner| owner.close().unwrap());
+                return heir;
+            }
         }
         patiently(&self.options())
     }
@@ -187,7 +199,7 @@ macro_rules! on_both_disks {
 }
 pub(crate) use on_both_disks;
 
-/// Makes three: also as a guest, to whom the same is promised.
+/// Makes four: also as a guest, and as one that took over, to whom the same is promised.
 macro_rules! everywhere {
     ($(fn $rule:ident($world:ident: &World) $body:block)*) => {
         $crate::harness::on_both_disks! {
@@ -199,6 +211,15 @@ macro_rules! everywhere {
                 #[test]
                 fn $rule() {
                     super::$rule(&$crate::harness::World::of_a_guest());
+                }
+            )*
+        }
+
+        mod as_an_heir {
+            $(
+                #[test]
+                fn $rule() {
+                    super::$rule(&$crate::harness::World::of_an_heir());
                 }
             )*
         }
