@@ -421,7 +421,8 @@ impl Guest {
         self.desk.need();
         self.desk.ring();
         let mut state = self.lock();
-        while state.failed.is_none() && state.calls.values().any(|open| !open.slot.is_abandoned()) {
+        let is_waited_for = |open: &Open| open.receives().is_none() && !open.slot.is_abandoned();
+        while state.failed.is_none() && state.calls.values().any(|open| is_waited_for(open)) {
             state = clock::wait(&*self.clock, &self.changed, state, None);
         }
         let leaving = match &state.failed {

@@ -341,11 +341,9 @@ impl Host {
                 return self.slow(token, id, Box::new(slow));
             }
             Request::Cancel { call } => {
-                // What it was about to be lent goes back with it.
-                if let Some(cancelled) = visitor.calls.remove(call) {
-                    visitor.in_flight -= cancelled.bytes;
-                }
-                return;
+                // What it was about to be lent goes back with it. It is answered: a guest keeps what it asked for until
+                // then, for what was lent before this came is to be given back.
+                return self.answer(token, *call, Reply::Lent(Vec::new()));
             }
             Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
                 if again && let Some(&first) = visitor.repeated.get(sequence) {

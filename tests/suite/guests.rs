@@ -4,6 +4,8 @@
 //! own. `guests_killed.rs` does it with real processes.
 
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use backlog::{Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start};
@@ -306,4 +308,35 @@ fn a_path_may_be_longer_than_an_address() {
 
     guest.push("x").unwrap();
     assert_eq!(owner.stats().messages, 1);
+}
+
+#[test]
+fn a_guest_closes_though_a_task_waits_for_a_message() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut receives = pin!(guest.consumer().unwrap().recv_async());
+    assert!(receives.as_mut().poll(&mut context).is_pending());
+
+    guest.close().unwrap();
+
+    assert!(matches!(receives.poll(&mut context), Poll::Ready(Err(Error::Closed))));
+    owner.push("x").unwrap();
+    assert_eq!(payload(&owner), "x");
+}
+
+/// What it took away was room for calls: after 65,536 of them nothing could be said any more.
+#[test]
+fn a_receive_that_is_called_off_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+
+    for _ in 0..70_000 {
+        assert!(pin!(worker.recv_async()).poll(&mut context).is_pending());
+    }
+
+    guest.push("x").unwrap();
+    assert_eq!(payload(&owner), "x");
 }
