@@ -249,8 +249,7 @@ impl Host {
             if self.closing || visitor.over || visitor.greeting || !visitor.has_room() {
                 return;
             }
-            let limit = if visitor.holder.is_some() { frame::LIMIT } else { frame::GREETING_LIMIT };
-            match visitor.incoming.next(limit) {
+            match visitor.incoming.next(frame::LIMIT) {
                 Ok(None) => return,
                 Ok(Some(body)) if visitor.holder.is_some() => self.call(token, &body),
                 Ok(Some(body)) => self.greeted(token, &body),

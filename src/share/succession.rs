@@ -212,7 +212,7 @@ impl Guest {
         let mut incoming = Incoming::default();
         let mut buffer = [0; 4096];
         loop {
-            match incoming.next(frame::GREETING_LIMIT) {
+            match incoming.next(frame::LIMIT) {
                 Ok(Some(body)) => return Ok((body, incoming)),
                 Ok(None) => {}
                 Err(what) => return Err(Missed::For(Error::Invalid { what })),

@@ -340,3 +340,23 @@ fn a_receive_that_is_called_off_leaves_nothing_behind() {
     guest.push("x").unwrap();
     assert_eq!(payload(&owner), "x");
 }
+
+#[test]
+fn a_guest_may_hold_so_much_that_its_greeting_is_long() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    owner.push_batch((0..40_000).map(|_| "x")).unwrap();
+    let mut jobs = Vec::new();
+    while jobs.len() < 40_000 {
+        jobs.extend(worker.recv_batch(40_000, SOON).unwrap());
+    }
+
+    owner.close().unwrap();
+
+    guest.push("y").unwrap();
+    for answer in guest.ack_all(jobs).unwrap() {
+        answer.unwrap();
+    }
+    assert_eq!(payload(&guest), "y");
+}
