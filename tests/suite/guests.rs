@@ -360,3 +360,19 @@ fn a_guest_may_hold_so_much_that_its_greeting_is_long() {
     }
     assert_eq!(payload(&guest), "y");
 }
+
+/// An answer of 1 GiB could not be made, and one of half of that was not read.
+#[test]
+fn a_guest_is_lent_long_messages_in_several_batches() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    let long = vec![7; 1 << 20];
+    owner.push_batch((0..24).map(|_| &long[..])).unwrap();
+
+    let first = worker.recv_batch(24, SOON).unwrap();
+    let rest = [worker.recv_batch(24, SOON).unwrap(), worker.recv_batch(24, SOON).unwrap()];
+
+    assert!((8..16).contains(&first.len()), "{}", first.len());
+    assert_eq!(first.len() + rest.iter().map(Vec::len).sum::<usize>(), 24);
+}
