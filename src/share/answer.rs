@@ -141,8 +141,10 @@ impl Calling {
             return Poll::Ready(Ok(answer));
         }
         // Whoever answers from here on finds it.
-        state.waker = Some(context.waker().clone());
+        let before = state.waker.replace(context.waker().clone());
         drop(state);
+        // With it may go a task, and whatever that holds.
+        drop(before);
         if !self.polled.swap(true, Ordering::Relaxed) {
             self.guest.desk.need();
         }
