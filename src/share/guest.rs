@@ -97,10 +97,17 @@ impl Guest {
         }
     }
 
-    /// Notes that this process has become the owner.
-    pub(super) fn took_over(&self, engine: Arc<Engine>) {
-        self.lock().own = Some(engine);
+    /// Notes that this process has become the owner; `false` where it was closed meanwhile: nobody else would close it.
+    #[must_use]
+    pub(super) fn took_over(&self, engine: &Arc<Engine>) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.own = Some(engine.clone());
+        drop(state);
         self.owns.store(true, Ordering::Release);
+        true
     }
 
     pub(super) fn owns(&self) -> bool {

@@ -140,7 +140,11 @@ impl Guest {
                 let limits = Wanted::default();
                 let settings = Settings { create: false, limits, ..self.settings.clone() };
                 match open_and_serve(&self.storage, &self.clock, &settings) {
-                    Ok(engine) => self.took_over(engine),
+                    Ok(engine) if self.took_over(&engine) => {}
+                    Ok(engine) => {
+                        owner::close(&engine)?;
+                        return Err(Error::Closed);
+                    }
                     Err(Error::Locked { .. }) => {}
                     Err(error) => return Err(error),
                 }
