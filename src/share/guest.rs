@@ -409,7 +409,10 @@ impl Guest {
             while !state.closed {
                 state = clock::wait(&*self.clock, &self.changed, state, None);
             }
-            return Ok(());
+            let own = state.own.clone();
+            drop(state);
+            // Whoever closes second hears the same, and not before it is so.
+            return own.map_or(Ok(()), |engine| super::owner::close(&engine));
         }
         state.closing = true;
         // Who waits for a message is told at once; what was pushed and settled is answered first.
@@ -445,7 +448,7 @@ impl Guest {
             leaving.wait(Some(self.clock.now().saturating_add(LAST_WORDS)));
         }
         let mut state = self.lock();
-        let own = state.own.take();
+        let own = state.own.clone();
         state.closed = true;
         drop(state);
         self.changed.notify_all();
