@@ -23,6 +23,8 @@ use crate::log::reader::{Cursor, Damaged, Message, Place, Step};
 const MOST: usize = 1024;
 /// The most rows of loans that are ended before anything else happens.
 const MOST_ENDED: usize = 64;
+/// Of so many bytes a guest is lent no more at once: all of it goes in one answer.
+const LONG: u64 = 8 << 20;
 
 /// A message on loan, not yet checked.
 #[derive(Debug)]
@@ -101,7 +103,9 @@ impl Live {
         let Lending { loans, keys, told } = lending;
         loop {
             let left = (ask.most - loans.len()).min(MOST);
-            if left == 0 || ask.stop.load(Ordering::Acquire) {
+            let is_long =
+                ask.holder.is_some() && loans.iter().map(|loan| loan.message.length()).sum::<u64>() >= LONG;
+            if left == 0 || is_long || ask.stop.load(Ordering::Acquire) {
                 return Ok((guard, Halt::Over));
             }
             if loans.is_empty()

@@ -7,6 +7,7 @@ use super::answer::Slot;
 use crate::engine::Engine;
 use crate::engine::request::{Held, Reply, Request, Which};
 use crate::error::{Error, Result};
+use crate::format::entry::HELD;
 use crate::storage::Lock;
 
 /// Bytes of requests that are not answered: who has more to say waits.
@@ -23,7 +24,7 @@ pub(super) struct State {
     pub(super) unheard: BTreeMap<u64, u64>,
     /// Where the log ends, as the last answer said.
     pub(super) end: u64,
-    /// Messages on loan here.
+    /// Messages on loan here, for as long as their holder lives.
     pub(super) held: BTreeMap<(u64, Held), String>,
     pub(super) connected: bool,
     /// The process of the owner.
@@ -84,7 +85,9 @@ impl State {
         let over = |reply: &Reply| !matches!(reply, Reply::Failed(_)) || reply.is_lease_lost();
         match (&open.request, reply) {
             (Request::Receive { group, .. }, Reply::Lent(lent)) => {
-                let loans = lent.iter().map(|one| (one.message.offset(), one.delivery));
+                // One that is timed ends without us, and may be settled elsewhere: nobody has to be told who holds it.
+                let held = lent.iter().filter(|one| one.lease == HELD);
+                let loans = held.map(|one| (one.message.offset(), one.delivery));
                 let key = |loan| ((group.incarnation, loan), group.name.clone());
                 self.held.extend(loans.map(key));
             }

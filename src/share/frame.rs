@@ -13,8 +13,6 @@ use crate::format::{checksum, u32_at};
 pub(crate) const HEAD: usize = 8;
 /// Bytes of the longest body: the longest message, and what is said about it.
 pub(crate) const LIMIT: usize = (512 << 20) + (1 << 20);
-/// Before the two have told each other who they are, a body is short.
-pub(crate) const GREETING_LIMIT: usize = 1 << 20;
 /// What a buffer keeps of its memory once it is empty.
 const KEPT: usize = 64 << 10;
 

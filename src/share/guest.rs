@@ -100,10 +100,17 @@ impl Guest {
         }
     }
 
-    /// Notes that this process has become the owner.
-    pub(super) fn took_over(&self, engine: Arc<Engine>) {
-        self.lock().own = Some(engine);
+    /// Notes that this process has become the owner; `false` where it was closed meanwhile: nobody else would close it.
+    #[must_use]
+    pub(super) fn took_over(&self, engine: &Arc<Engine>) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        state.own = Some(engine.clone());
+        drop(state);
         self.owns.store(true, Ordering::Release);
+        true
     }
 
     pub(super) fn owns(&self) -> bool {
@@ -406,7 +413,10 @@ impl Guest {
             while !state.closed {
                 state = clock::wait(&*self.clock, &self.changed, state, None);
             }
-            return Ok(());
+            let own = state.own.clone();
+            drop(state);
+            // Whoever closes second hears the same, and not before it is so.
+            return own.map_or(Ok(()), |engine| super::owner::close(&engine));
         }
         state.closing = true;
         // Who waits for a message is told at once; what was pushed and settled is answered first.
@@ -441,7 +451,7 @@ impl Guest {
             leaving.wait(Some(self.clock.now().saturating_add(LAST_WORDS)));
         }
         let mut state = self.lock();
-        let own = state.own.take();
+        let own = state.own.clone();
         state.closed = true;
         drop(state);
         self.changed.notify_all();

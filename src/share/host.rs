@@ -249,8 +249,7 @@ impl Host {
             if self.closing || visitor.over || visitor.greeting || !visitor.has_room() {
                 return;
             }
-            let limit = if visitor.holder.is_some() { frame::LIMIT } else { frame::GREETING_LIMIT };
-            match visitor.incoming.next(limit) {
+            match visitor.incoming.next(frame::LIMIT) {
                 Ok(None) => return,
                 Ok(Some(body)) if visitor.holder.is_some() => self.call(token, &body),
                 Ok(Some(body)) => self.greeted(token, &body),
@@ -341,12 +340,9 @@ impl Host {
                 return self.slow(token, id, Box::new(slow));
             }
             Request::Cancel { call } => {
-                // What it was about to be lent goes back with it. If it is answered already, that is its answer.
-                if let Some(cancelled) = visitor.calls.remove(call) {
-                    visitor.in_flight -= cancelled.bytes;
-                    self.answer_now(token, *call, Reply::Lent(Vec::new()));
-                }
-                return;
+                // What it was about to be lent goes back with it. It is answered: a guest keeps what it asked for until
+                // then, for what was lent before this came is to be given back.
+                return self.answer(token, *call, Reply::Lent(Vec::new()));
             }
             Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
                 if again && let Some(&first) = visitor.repeated.get(sequence) {

@@ -95,10 +95,6 @@ pub(crate) fn close(engine: &Arc<Engine>) -> Result<()> {
     }
     let server = Server::of_this_process();
     server.ask_and_wait(|told| Command::Hush(engine.clone(), told));
-    if engine.check_open().is_ok() {
-        // Before the lock is free: then another one's lies there.
-        let _ = clear(&*engine.storage);
-    }
     let closed = engine.close();
     server.ask_and_wait(|told| Command::End(engine.clone(), told));
     closed
@@ -283,6 +279,8 @@ impl Thread {
                         served.host.close();
                         if let Some(mut listener) = served.listener.take() {
                             let _ = self.poll.registry().deregister(&mut listener);
+                            // By the first who closes, and before anybody frees the lock: then another one's lies there.
+                            let _ = clear(&*engine.storage);
                         }
                     }
                     let _ = told.send(());

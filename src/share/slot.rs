@@ -92,7 +92,10 @@ impl<A> Slot<A> {
                 Some(answer)
             }
             None => {
-                state.waker = Some(waker.clone());
+                let before = state.waker.replace(waker.clone());
+                drop(state);
+                // With it may go a task, and whatever that holds.
+                drop(before);
                 None
             }
         }

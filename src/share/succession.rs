@@ -141,7 +141,11 @@ impl Guest {
                 let limits = Wanted::default();
                 let settings = Settings { create: false, limits, ..self.settings.clone() };
                 match open_and_serve(&self.storage, &self.clock, &settings) {
-                    Ok(engine) => self.took_over(engine),
+                    Ok(engine) if self.took_over(&engine) => {}
+                    Ok(engine) => {
+                        owner::close(&engine)?;
+                        return Err(Error::Closed);
+                    }
                     Err(Error::Locked { .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -213,7 +217,7 @@ impl Guest {
         let mut incoming = Incoming::default();
         let mut buffer = [0; 4096];
         loop {
-            match incoming.next(frame::GREETING_LIMIT) {
+            match incoming.next(frame::LIMIT) {
                 Ok(Some(body)) => return Ok((body, incoming)),
                 Ok(None) => {}
                 Err(what) => return Err(Missed::For(Error::Invalid { what })),

@@ -5,7 +5,7 @@
 
 use std::future::Future as _;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -353,4 +353,71 @@ fn a_path_may_be_longer_than_an_address() {
 
     guest.push("x").unwrap();
     assert_eq!(owner.stats().messages, 1);
+}
+
+#[test]
+fn a_guest_closes_though_a_task_waits_for_a_message() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut receives = pin!(guest.consumer().unwrap().recv_async());
+    assert!(receives.as_mut().poll(&mut context).is_pending());
+
+    guest.close().unwrap();
+
+    assert!(matches!(receives.poll(&mut context), Poll::Ready(Err(Error::Closed))));
+    owner.push("x").unwrap();
+    assert_eq!(payload(&owner), "x");
+}
+
+/// What it took away was room for calls: after 65,536 of them nothing could be said any more.
+#[test]
+fn a_receive_that_is_called_off_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+
+    for _ in 0..70_000 {
+        assert!(pin!(worker.recv_async()).poll(&mut context).is_pending());
+    }
+
+    guest.push("x").unwrap();
+    assert_eq!(payload(&owner), "x");
+}
+
+#[test]
+fn a_guest_may_hold_so_much_that_its_greeting_is_long() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    owner.push_batch((0..40_000).map(|_| "x")).unwrap();
+    let mut jobs = Vec::new();
+    while jobs.len() < 40_000 {
+        jobs.extend(worker.recv_batch(40_000, SOON).unwrap());
+    }
+
+    owner.close().unwrap();
+
+    guest.push("y").unwrap();
+    for answer in guest.ack_all(jobs).unwrap() {
+        answer.unwrap();
+    }
+    assert_eq!(payload(&guest), "y");
+}
+
+/// An answer of 1 GiB could not be made, and one of half of that was not read.
+#[test]
+fn a_guest_is_lent_long_messages_in_several_batches() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let worker = guest.consumer().unwrap();
+    let long = vec![7; 1 << 20];
+    owner.push_batch((0..24).map(|_| &long[..])).unwrap();
+
+    let first = worker.recv_batch(24, SOON).unwrap();
+    let rest = [worker.recv_batch(24, SOON).unwrap(), worker.recv_batch(24, SOON).unwrap()];
+
+    assert!((8..16).contains(&first.len()), "{}", first.len());
+    assert_eq!(first.len() + rest.iter().map(Vec::len).sum::<usize>(), 24);
 }
