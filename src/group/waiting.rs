@@ -177,14 +177,15 @@ impl Live {
             if let Err(error) = answer {
                 return Poll::Ready(Err(error));
             }
+            if ask.until.is_some_and(|until| self.clock.now() >= until) {
+                return Poll::Ready(Ok(Vec::new()));
+            }
         }
-        if ask.until.is_some_and(|until| self.clock.now() >= until) {
-            return Poll::Ready(Ok(Vec::new()));
-        }
-        // Who makes room answers first, and wakes under the lock then: after the look above, or at this.
+        // Who makes room answers first, and wakes under the lock then: after the look above, or at this. The
+        // time that was given does not end this wait, for a task as for a thread: what is ready is lent to
+        // those too who do not wait for more.
         receiving.left = Some(guard.leave(For::Change, cx.waker()));
         drop(guard);
-        self.helper.alarm(self, ask.until);
         if receiving.room.is_none() {
             receiving.room = Some(self.helper.make_room(self, loans));
         }
