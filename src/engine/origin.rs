@@ -27,11 +27,6 @@ impl Engine {
         };
     }
 
-    /// Keeps nothing for a producer any more: it is gone, or says anew what it has not heard.
-    pub(crate) fn unpin(&self, producer: u32) {
-        self.pin(producer, None);
-    }
-
     /// Returns the offset from which on the log is kept, for those who may send pushes again.
     pub(super) fn kept_from(&self) -> Option<u64> {
         if self.has_absent() {

@@ -94,12 +94,15 @@ struct Visitor {
     holder: Option<u32>,
     greeting: bool,
     producer: u32,
-    /// Pushes that it sent again and that were stored before, by their number.
+    /// Pushes that it sent again and that were stored before, by their number. None once it goes on: what it sends
+    /// again comes first.
     repeated: Repeated,
+    /// From where on its pushes were looked for, until it goes on.
+    since: Option<u64>,
     calls: BTreeMap<u64, Calling>,
     in_flight: usize,
-    /// Pushes of which it has not said that it has heard the answer: their number, and where the log ended when
-    /// they came.
+    /// Pushes of which it has not said that it has heard the answer: their number, and from where on they may be
+    /// looked for.
     unheard: VecDeque<(u64, u64)>,
     /// Said good-bye: what it holds goes back uncounted.
     leaves: bool,
@@ -134,7 +137,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
-        let slow = Arc::default();
+        let slow = SlowWork::new(engine.settings.threads);
         Self { engine, ready, visitors: BTreeMap::new(), slow, departed: Vec::new(), closing: false }
     }
 
@@ -173,14 +176,23 @@ impl Host {
         self.visitors.get(&token).is_none_or(|visitor| visitor.over)
     }
 
+    /// Returns about how many bytes are kept for a connection.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn weight(&self, token: Token) -> usize {
+        self.visitors.get(&token).map_or(0, Visitor::weight)
+    }
+
     /// Notes that a connection has ended.
     pub(crate) fn went(&mut self, token: Token) {
         let Some(visitor) = self.visitors.remove(&token) else { return };
-        self.engine.unpin(visitor.producer);
-        let Some(holder) = visitor.holder else { return };
-        if self.closing {
-            return;
-        }
+        self.end(&visitor);
+        // As long as it is absent all is kept: that is known by now.
+        self.pin(visitor.producer);
+    }
+
+    /// Sees to what somebody held who has gone.
+    fn end(&mut self, visitor: &Visitor) {
+        let Some(holder) = visitor.holder.filter(|_| !self.closing) else { return };
         if visitor.leaves {
             self.slow.clone().work({
                 let engine = self.engine.clone();
@@ -273,7 +285,12 @@ impl Host {
         }
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
+            visitor.producer = hello.producer;
+            visitor.since = hello.since;
         }
+        // Before its earlier holders are not absent any more: from here on what it has not heard of is kept, and
+        // it is to be found once more should this owner end, too.
+        self.pin(hello.producer);
         let (engine, ready) = (self.engine.clone(), self.ready.clone());
         self.slow.clone().work(move || {
             let known = know(&engine, &hello).map(|repeated| (hello, repeated));
@@ -285,6 +302,15 @@ impl Host {
         let Some(visitor) = self.visitors.get_mut(&token) else { return };
         visitor.outgoing.put(&greet(&Welcome::Refused(error.into())));
         visitor.over = true;
+        visitor.since = None;
+        let producer = visitor.producer;
+        self.pin(producer);
+    }
+
+    /// Keeps the log from where on a producer's pushes may be looked for, by whichever connection.
+    fn pin(&self, producer: u32) {
+        let its = self.visitors.values().filter(|visitor| visitor.producer == producer);
+        self.engine.pin(producer, its.filter_map(Visitor::pinned).min());
     }
 
     fn let_in(&mut self, token: Token, greeted: Greeted) {
@@ -297,6 +323,7 @@ impl Host {
             // It went while it was greeted.
             engine.left(hello.holder);
             self.departed.push((hello.holder, engine.clock.now(), 0));
+            self.pin(hello.producer);
             return;
         };
         let welcome = Welcome::In {
@@ -310,7 +337,6 @@ impl Host {
         visitor.greeting = false;
         visitor.holder = Some(hello.holder);
         visitor.repeated = repeated;
-        visitor.producer = hello.producer;
     }
 
     /// Sees to a call.
@@ -323,6 +349,10 @@ impl Host {
             return;
         };
         let pinned = visitor.pinned();
+        if !again {
+            visitor.since = None;
+            visitor.repeated.clear();
+        }
         while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
             visitor.unheard.pop_front();
         }
@@ -339,11 +369,12 @@ impl Host {
                 return;
             }
             Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
+                let from = visitor.since.unwrap_or_else(|| self.engine.log.next());
+                visitor.unheard.push_back((*sequence, from));
                 if again && let Some(&first) = visitor.repeated.get(sequence) {
                     let end = first + request.records();
                     return self.answer_now(token, id, Reply::Offsets { first, end });
                 }
-                visitor.unheard.push_back((*sequence, self.engine.log.next()));
             }
             _ => {}
         }
@@ -430,12 +461,22 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
 impl Visitor {
     /// Returns the offset from which on its pushes may be looked for.
     fn pinned(&self) -> Option<u64> {
-        self.unheard.front().map(|&(_, end)| end)
+        self.since.or_else(|| self.unheard.front().map(|&(_, from)| from))
     }
 
     fn has_room(&self) -> bool {
         self.in_flight < MOST_IN_FLIGHT
             && self.calls.len() < MOST_CALLS
             && self.outgoing.waiting().len() < MOST_OUTGOING
+    }
+    /// Returns about how many bytes it takes.
+    #[cfg(any(test, feature = "testing"))]
+    fn weight(&self) -> usize {
+        const CALL: usize = 256;
+        const PAIR: usize = 16;
+        self.incoming.weight()
+            + self.outgoing.weight()
+            + self.calls.values().map(|calling| calling.bytes + CALL).sum::<usize>()
+            + (self.unheard.len() + self.repeated.len()) * PAIR
     }
 }
