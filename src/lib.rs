@@ -283,6 +283,7 @@ pub mod testing {
     pub use crate::clock::ManualClock;
     pub use crate::plant::{Plant, Planted, plant};
     pub use crate::queue::guest::Guest;
+    pub use crate::share::world::{Called, Caller, Ends, Folder, Known, Loaned, Owner, Told};
     pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }
 

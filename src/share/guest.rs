@@ -5,9 +5,7 @@
 //! sent again: no call fails for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,6 +15,7 @@ use mio::Waker;
 use super::answer::{Calling, Slot};
 use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
+use super::wire::Wire;
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
 use crate::engine::recovery::Recovery;
@@ -99,7 +98,7 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Out {
     pub(super) bytes: Outgoing,
-    pub(super) stream: Option<UnixStream>,
+    pub(super) stream: Option<Box<dyn Wire>>,
 }
 
 impl Open {
@@ -288,7 +287,7 @@ impl Guest {
             // Under another holder it may have loans: it connects anew, and asks again.
             drop(state);
             if let Some(stream) = &self.lock_out().stream {
-                let _ = stream.shutdown(Shutdown::Both);
+                stream.hang_up();
             }
             return;
         }
@@ -341,7 +340,12 @@ impl Guest {
     }
 
     /// Goes on with an owner that let us in.
-    pub(super) fn connected(&self, stream: UnixStream, owner: u32, end: u64, holder: (u32, Box<dyn Lock>)) {
+    pub(super) fn connected(
+        &self,
+        stream: Box<dyn Wire>,
+        (owner, end): (u32, u64),
+        holder: (u32, Box<dyn Lock>),
+    ) {
         let mut state = self.lock();
         (state.owner, state.end) = (owner, state.end.max(end));
         let named: BTreeSet<u32> = state.held.keys().map(|&(_, (_, delivery))| holder_of(delivery)).collect();

@@ -18,3 +18,6 @@ pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slow;
 pub(crate) mod succession;
+mod wire;
+#[cfg(feature = "testing")]
+pub(crate) mod world;

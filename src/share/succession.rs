@@ -44,7 +44,8 @@ struct Link {
 }
 
 /// Why there is no connection.
-enum Missed {
+#[derive(Debug)]
+pub(super) enum Missed {
     /// Nobody is there, for now.
     Nobody,
     /// It is of no use to try again.
@@ -222,19 +223,35 @@ impl Guest {
         };
         let owner = process_of(&stream).unwrap_or_default();
         let (holder, lock) = holders::hold(&*self.storage).map_err(Missed::For)?;
-        let (earlier, since) = self.earlier();
-        let queue = self.told.get().map(|told| told.queue);
-        let hello =
-            Hello { process: std::process::id(), holder, queue, earlier, producer: self.producer, since };
-        let mut greeting = Vec::new();
-        frame::put(&mut greeting, &greet(&hello));
+        let greeting = self.greeting(holder);
         stream.set_read_timeout(Some(GLANCE)).map_err(failed)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
         if stream.write_all(&greeting).is_err() {
             return Err(Missed::Nobody);
         }
         let (body, incoming) = self.hear_greeting(&mut stream, owner, until)?;
-        let welcome = greeted(&body).map_err(|strange| Missed::For(strange.of_owner(path.clone())))?;
+        let owner = self.welcomed(&body)?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        let writing = stream.try_clone().map_err(failed)?;
+        self.connected(Box::new(writing), owner, (holder, lock));
+        Ok(Link { stream, incoming })
+    }
+
+    /// Makes what is said first to an owner, by a new holder.
+    pub(super) fn greeting(&self, holder: u32) -> Vec<u8> {
+        let (earlier, since) = self.earlier();
+        let queue = self.told.get().map(|told| told.queue);
+        let hello =
+            Hello { process: std::process::id(), holder, queue, earlier, producer: self.producer, since };
+        let mut greeting = Vec::new();
+        frame::put(&mut greeting, &greet(&hello));
+        greeting
+    }
+
+    /// Takes what an owner says to that: its process, and where the log ends.
+    pub(super) fn welcomed(&self, body: &[u8]) -> std::result::Result<(u32, u64), Missed> {
+        let path = self.storage.root().join(names::SOCKET);
+        let welcome = greeted(body).map_err(|strange| Missed::For(strange.of_owner(path)))?;
         match welcome {
             Welcome::Refused(fault) => match Error::from(fault) {
                 // It is just closing: the next one lets us in.
@@ -244,10 +261,7 @@ impl Guest {
             Welcome::In { process, queue, end, max_message_bytes, recovery } => {
                 let recovery = recovery.recovery().map_err(|what| Missed::For(Error::Invalid { what }))?;
                 let _ = self.told.set(Told { queue, max_message_bytes, recovery });
-                stream.set_nonblocking(true).map_err(failed)?;
-                let writing = stream.try_clone().map_err(failed)?;
-                self.connected(writing, process, end, (holder, lock));
-                Ok(Link { stream, incoming })
+                Ok((process, end))
             }
         }
     }
