@@ -10,6 +10,7 @@ use super::{Engine, lock};
 use crate::error::Result;
 use crate::format::record::{self, Tag};
 use crate::log::reader::{Cursor, Message, Step};
+use crate::log::writer::Wish;
 
 /// Pushes that were stored: the offset of the first record of each, by its number.
 pub(crate) type Repeated = BTreeMap<u64, u64>;
@@ -41,6 +42,11 @@ impl Engine {
     /// # Errors
     /// When the disk refuses. Damage is passed over: what was lost by it is told elsewhere.
     pub(crate) fn stored_since(&self, producer: u32, since: u64) -> Result<Repeated> {
+        if self.commit.lock().unanswered().messages > 0 {
+            // Its own may be among them, by a connection that ended: found, or failed, they must be. (A failure is
+            // told to whoever pushes next.)
+            let _ = self.try_ask(Wish::Sync { mark: false })?;
+        }
         let mut cursor = Cursor::new(self.log.clone());
         cursor.seek(since, None);
         let mut stored = Repeated::new();

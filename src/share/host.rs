@@ -283,6 +283,9 @@ impl Host {
             let problem = "is another queue than the one that was open here".into();
             return self.refuse(token, &Error::Refused { path: root, problem });
         }
+        // Of a connection that it gave up nothing more is heard: it says all of it again by this one.
+        let its = self.visitors.values_mut().filter(|other| other.producer == hello.producer);
+        its.filter(|other| other.greeting || other.holder.is_some()).for_each(|other| other.over = true);
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
             visitor.producer = hello.producer;

@@ -344,3 +344,9 @@ fn the_third_owner_goes_on_when_answers_to_greetings_and_to_what_is_sent_again_a
     let states = each_twice(End::Lost, End::Lost, 1) + each_twice(End::Lost, End::Leaves, 2);
     println!("{states} states");
 }
+
+#[test]
+fn no_call_fails_and_nothing_is_done_twice_when_connections_end_and_the_owner_stays() {
+    let states: u64 = seeds(5).map(|seed| each(End::Cut, seed)).sum();
+    println!("{states} states");
+}

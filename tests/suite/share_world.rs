@@ -24,6 +24,8 @@ pub(crate) enum End {
     Lost(u64),
     /// It leaves of its own will after so many frames.
     Leaves(u64),
+    /// It stays; all connections end after so many frames.
+    Cut(u64),
 }
 
 /// A guest with its connection.
@@ -279,6 +281,10 @@ impl World {
             Some(&End::Frame(after)) if self.frames == after => self.end(false, false),
             Some(&End::Lost(after)) if self.frames == after => self.end(false, true),
             Some(&End::Leaves(after)) if self.frames == after => self.end(true, false),
+            Some(&End::Cut(after)) if self.frames == after => {
+                self.ended();
+                (0..self.seats.len()).for_each(|who| self.again(who));
+            }
             _ => {}
         }
         true
