@@ -3,7 +3,7 @@
 //! Each guest's calls are seen to as they come; answers go out as they are found, in any order. What waits is a
 //! future whose waker puts it on a list; what may block has a thread for as long as it takes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::frame::{self, Incoming, Outgoing};
 use super::greeting::{Answer, Call, Found, Hello, Welcome, greet, greeted};
 use super::retry::{Retry, retry_of};
 use super::slow::SlowWork;
+use super::unheard::Unheard;
 use crate::codec;
 use crate::engine::Engine;
 use crate::engine::door::{Later, Slow, Work};
@@ -97,13 +98,9 @@ struct Visitor {
     /// Pushes that it sent again and that were stored before, by their number. None once it goes on: what it sends
     /// again comes first.
     repeated: Repeated,
-    /// From where on its pushes were looked for, until it goes on.
-    since: Option<u64>,
     calls: BTreeMap<u64, Calling>,
     in_flight: usize,
-    /// Pushes of which it has not said that it has heard the answer: their number, and from where on they may be
-    /// looked for.
-    unheard: VecDeque<(u64, u64)>,
+    unheard: Unheard,
     /// Said good-bye: what it holds goes back uncounted.
     leaves: bool,
     over: bool,
@@ -156,7 +153,9 @@ impl Host {
 
     /// Tells whether more of what somebody sends is to be read now.
     pub(crate) fn wants(&self, token: Token) -> bool {
-        !self.closing && self.visitors.get(&token).is_some_and(|visitor| !visitor.over && visitor.has_room())
+        // While it is greeted nothing it sends is taken, so none may be read: it would pile up here.
+        let may_speak = |visitor: &Visitor| !visitor.over && !visitor.greeting && visitor.has_room();
+        !self.closing && self.visitors.get(&token).is_some_and(may_speak)
     }
 
     /// Returns what is to be sent.
@@ -289,7 +288,7 @@ impl Host {
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
             visitor.producer = hello.producer;
-            visitor.since = hello.since;
+            visitor.unheard = Unheard::since(hello.since);
         }
         // Before its earlier holders are not absent any more: from here on what it has not heard of is kept, and
         // it is to be found once more should this owner end, too.
@@ -305,7 +304,7 @@ impl Host {
         let Some(visitor) = self.visitors.get_mut(&token) else { return };
         visitor.outgoing.put(&greet(&Welcome::Refused(error.into())));
         visitor.over = true;
-        visitor.since = None;
+        visitor.unheard = Unheard::default();
         let producer = visitor.producer;
         self.pin(producer);
     }
@@ -313,7 +312,7 @@ impl Host {
     /// Keeps the log from where on a producer's pushes may be looked for, by whichever connection.
     fn pin(&self, producer: u32) {
         let its = self.visitors.values().filter(|visitor| visitor.producer == producer);
-        self.engine.pin(producer, its.filter_map(Visitor::pinned).min());
+        self.engine.pin(producer, its.filter_map(|visitor| visitor.unheard.from()).min());
     }
 
     fn let_in(&mut self, token: Token, greeted: Greeted) {
@@ -351,13 +350,26 @@ impl Host {
             visitor.over = true;
             return;
         };
-        let pinned = visitor.pinned();
+        if visitor.calls.contains_key(&id) && !matches!(request, Request::Cancel { .. }) {
+            // Whose answer would be whose?
+            visitor.over = true;
+            return;
+        }
+        let kept_from = visitor.unheard.from();
         if !again {
-            visitor.since = None;
+            visitor.unheard.goes_on();
             visitor.repeated.clear();
         }
-        while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
-            visitor.unheard.pop_front();
+        visitor.unheard.heard(heard);
+        let pushes = match &request {
+            Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => Some(*sequence),
+            _ => None,
+        };
+        if let Some(sequence) = pushes {
+            visitor.unheard.push(sequence, self.engine.log.next());
+        }
+        if visitor.unheard.from() != kept_from {
+            self.engine.pin(visitor.producer, visitor.unheard.from());
         }
         match &request {
             Request::Leave => {
@@ -365,24 +377,21 @@ impl Host {
                 return self.answer_now(token, id, Reply::Done);
             }
             Request::Cancel { call } => {
-                // What it was about to be lent goes back with it.
+                // What it was about to be lent goes back with it. Where it was answered, the answer is on its way.
                 if let Some(cancelled) = visitor.calls.remove(call) {
                     visitor.in_flight -= cancelled.bytes;
+                    self.answer_now(token, *call, Reply::Lent(Vec::new()));
                 }
                 return;
             }
-            Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
-                let from = visitor.since.unwrap_or_else(|| self.engine.log.next());
-                visitor.unheard.push_back((*sequence, from));
-                if again && let Some(&first) = visitor.repeated.get(sequence) {
-                    let end = first + request.records();
-                    return self.answer_now(token, id, Reply::Offsets { first, end });
-                }
-            }
             _ => {}
         }
-        if visitor.pinned() != pinned {
-            self.engine.pin(visitor.producer, visitor.pinned());
+        if again
+            && let Some(sequence) = pushes
+            && let Some(&first) = visitor.repeated.get(&sequence)
+        {
+            let end = first + request.records();
+            return self.answer_now(token, id, Reply::Offsets { first, end });
         }
         let retry = again.then(|| retry_of(&request)).flatten();
         let bytes = request.length();
@@ -462,11 +471,6 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
 }
 
 impl Visitor {
-    /// Returns the offset from which on its pushes may be looked for.
-    fn pinned(&self) -> Option<u64> {
-        self.since.or_else(|| self.unheard.front().map(|&(_, from)| from))
-    }
-
     fn has_room(&self) -> bool {
         self.in_flight < MOST_IN_FLIGHT
             && self.calls.len() < MOST_CALLS

@@ -18,6 +18,7 @@ pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slow;
 pub(crate) mod succession;
+mod unheard;
 mod wire;
 #[cfg(feature = "testing")]
 pub(crate) mod world;

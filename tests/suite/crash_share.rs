@@ -350,3 +350,23 @@ fn no_call_fails_and_nothing_is_done_twice_when_connections_end_and_the_owner_st
     let states: u64 = seeds(5).map(|seed| each(End::Cut, seed)).sum();
     println!("{states} states");
 }
+
+/// The owner forgot it, the guest did not: after 65,536 of them it had 8 MiB in flight, and called nobody any more.
+#[test]
+fn issue_7_receives_that_are_given_up_do_not_add_up_at_the_guest() {
+    let _watched = watch::over("receives that are given up".to_owned());
+    let mut scene = Scene::new(&[], 0);
+    let called = scene.world.guest(ANN).create_group("work", &GroupOptions::new()).unwrap();
+    let Ok(Told::Group(group)) = scene.world.answer(&called) else { panic!("no group") };
+    for number in 0..70_000 {
+        drop(scene.world.guest(ANN).receive(&group, 1, HOUR).unwrap());
+        if number % 1000 == 0 {
+            scene.world.settle();
+        }
+    }
+
+    scene.push(ANN, (1, 10), true);
+
+    let called = scene.world.guest(ANN).receive(&group, 1, NOW).unwrap();
+    assert_eq!(scene.lent(ANN, &called).len(), 1);
+}

@@ -152,7 +152,7 @@ impl World {
                 self.dirty = true;
             }
         }
-        panic!("no answer to {called:?}");
+        panic!("no answer");
     }
 
     /// Lets time go by.
@@ -226,6 +226,15 @@ impl World {
         self.connect(who);
     }
 
+    /// Has a guest come again, if the owner ends its connection.
+    fn part(&mut self, who: Who) {
+        let (Some(seat), Some((_, owner))) = (&mut self.seats[who], &mut self.owner) else { return };
+        if owner.is_over(seat.token) && owner.outgoing(seat.token).is_empty() {
+            let _ = seat.caller.hear(&std::mem::take(&mut seat.to_guest)).unwrap();
+            self.again(who);
+        }
+    }
+
     /// Ends this owner, and lets the next one be found.
     fn hand_over(&mut self, clean: bool, lost: bool) {
         let Some((queue, mut owner)) = self.owner.take() else { return };
@@ -276,6 +285,9 @@ impl World {
         if self.is_stopped() {
             self.end(false, false);
             return true;
+        }
+        for who in 0..self.seats.len() {
+            self.part(who);
         }
         match self.ends.first() {
             Some(&End::Frame(after)) if self.frames == after => self.end(false, false),
