@@ -278,6 +278,8 @@ pub mod testing {
         pub use crate::format::forge::{forge, forge_batch};
         pub use crate::format::probe::{batch, manifest, segment_header};
         pub use crate::group::probe::offsets;
+        pub use crate::share::probe::{answers, calls, lets_pushes_wait};
+        pub use crate::share::world::framed;
     }
 
     pub use crate::clock::ManualClock;

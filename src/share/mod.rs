@@ -13,6 +13,8 @@ pub(crate) mod host;
 pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 pub(crate) mod promise;
 pub(crate) mod receiving;
 pub(crate) mod retry;

@@ -358,6 +358,14 @@ impl Caller {
         self.call(Request::Settle { group, loan, ending })
     }
 
+    /// Acks what may be a loan: offset and delivery number.
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn settle_blindly(&self, group: &Known, loan: (u64, u64)) -> Result<Called> {
+        self.call(Request::Settle { group: group.0.clone(), loan, ending: Ending::Ack })
+    }
+
     /// Acks a loan and pushes a batch.
     ///
     /// # Errors
@@ -376,6 +384,12 @@ fn sent(payloads: &[Vec<u8>]) -> Vec<Sent> {
     let one =
         |payload: &Vec<u8>| Sent { payload: Bytes(payload.clone()), attributes: Bytes::default(), tags: 0 };
     payloads.iter().map(one).collect()
+}
+
+impl Known {
+    pub(super) fn which(&self) -> &Which {
+        &self.0
+    }
 }
 
 impl Called {
@@ -404,4 +418,12 @@ fn told(reply: Reply, group: &str) -> Result<Told> {
         }
         _ => Told::Done,
     })
+}
+
+/// Wraps a body, as it travels.
+#[must_use]
+pub fn framed(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::put(&mut out, body);
+    out
 }

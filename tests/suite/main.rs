@@ -116,6 +116,8 @@ mod full_disk;
 mod fuzzed;
 /// A folder whose files were changed.
 mod fuzzed_folder;
+/// A guest, or an owner, that sends anything.
+mod fuzzed_socket;
 /// Several openings of one folder: an owner and its guests.
 mod guests;
 /// The same with real processes that die, stop and leave.
