@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::format::record::{self, Tag};
 use crate::log::reader::{Cursor, Message, Step};
 use crate::log::writer::Wish;
+use crate::plant::{Plant, planted};
 
 /// Pushes that were stored: the offset of the first record of each, by its number.
 pub(crate) type Repeated = BTreeMap<u64, u64>;
@@ -30,6 +31,9 @@ impl Engine {
 
     /// Returns the offset from which on the log is kept, for those who may send pushes again.
     pub(super) fn kept_from(&self) -> Option<u64> {
+        if planted(Plant::UnheardFreed) {
+            return None;
+        }
         if self.has_absent() {
             // They have not said yet what they have not heard.
             return Some(0);
@@ -50,6 +54,9 @@ impl Engine {
         let mut cursor = Cursor::new(self.log.clone());
         cursor.seek(since, None);
         let mut stored = Repeated::new();
+        if planted(Plant::StoredNotSought) {
+            return Ok(stored);
+        }
         loop {
             match cursor.next()? {
                 Step::End => return Ok(stored),

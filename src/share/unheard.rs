@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::plant::{Plant, planted};
+
 /// So many notes at the most.
 const MOST: usize = 64 << 10;
 
@@ -20,6 +22,7 @@ pub(super) struct Unheard {
 impl Unheard {
     /// Begins with a guest that has come back.
     pub(super) fn since(since: Option<u64>) -> Self {
+        let since = since.filter(|_| !planted(Plant::FoundForgotten));
         Self { since, ..Self::default() }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The owner is the real one and so are the guests: only the socket is not there (`share_world`).
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use backlog::testing::{Called, Ends, Known, Loaned, Told};
 use backlog::{Durability, Error, GroupOptions};
 
 use crate::dice;
+use crate::ledger::Verdict;
 use crate::share_world::{End, Who, World};
 use crate::watch;
 
@@ -274,6 +276,16 @@ fn guests_are_served_by_an_owner_that_stays() {
     for seed in 0..20 {
         assert_eq!(play(&[], seed), 0);
     }
+}
+
+/// Plays it with such ends, and says what was broken.
+pub(crate) fn verdict(ends: &[End], seed: u64) -> Verdict<u64> {
+    let played = std::panic::catch_unwind(|| play(ends, seed));
+    let told = |broken: Box<dyn Any + Send>| {
+        let text = broken.downcast_ref::<String>().cloned();
+        text.or_else(|| broken.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    };
+    played.map(|came| came as u64).map_err(told)
 }
 
 /// Plays it with each end of a kind, until it is none any more; returns how often.
