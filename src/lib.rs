@@ -278,11 +278,14 @@ pub mod testing {
         pub use crate::format::forge::{forge, forge_batch};
         pub use crate::format::probe::{batch, manifest, segment_header};
         pub use crate::group::probe::offsets;
+        pub use crate::share::probe::{answers, calls, lets_pushes_wait};
+        pub use crate::share::world::framed;
     }
 
     pub use crate::clock::ManualClock;
     pub use crate::plant::{Plant, Planted, plant};
     pub use crate::queue::guest::Guest;
+    pub use crate::share::world::{Called, Caller, Ends, Folder, Known, Loaned, Owner, Told};
     pub use crate::storage::sim::{Aim, Call, Fault, Made, SimDisk};
 }
 

@@ -121,6 +121,20 @@ pub enum Plant {
     SettledOverSeek,
     /// The manifest says that the acks of batches are in a group's file before that is synced.
     SettlesToldEarly,
+    /// A push that is sent again to the next owner is not looked for.
+    StoredNotSought,
+    /// What a guest that comes back does not name stays on loan to it.
+    UnnamedKept,
+    /// A segment goes though it has a push whose answer was not heard.
+    UnheardFreed,
+    /// What a guest that comes back has not heard is kept no longer, once it was found.
+    FoundForgotten,
+    /// An end of a loan that is sent again is refused, if it was done before.
+    RetryRefused,
+    /// A guest that lives is taken for gone.
+    HolderTakenForGone,
+    /// What a guest held that has died stays on loan.
+    DeadTakenForLiving,
     /// An opening goes on in the half that it found.
     #[cfg(any(test, feature = "testing"))]
     SameHalf,

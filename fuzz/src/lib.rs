@@ -11,6 +11,8 @@ mod dice;
 mod fuzzed;
 #[path = "../../tests/suite/fuzzed_folder.rs"]
 mod fuzzed_folder;
+#[path = "../../tests/suite/fuzzed_socket.rs"]
+mod fuzzed_socket;
 #[path = "../../tests/suite/ledger.rs"]
 #[expect(dead_code, reason = "the tests hold more against it")]
 mod ledger;
@@ -37,7 +39,7 @@ pub fn run(target: &str, data: &[u8]) {
 /// given, which is blown up to 64 KiB at most; queues also take their disks, four of them at most.
 fn limit(target: &str, input: usize) -> usize {
     match target {
-        "folder" | "operations" => 96 << 20,
+        "folder" | "operations" | "socket" | "answers" => 96 << 20,
         _ => (2 << 20) + 64 * input,
     }
 }

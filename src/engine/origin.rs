@@ -10,6 +10,8 @@ use super::{Engine, lock};
 use crate::error::Result;
 use crate::format::record::{self, Tag};
 use crate::log::reader::{Cursor, Message, Step};
+use crate::log::writer::Wish;
+use crate::plant::{Plant, planted};
 
 /// Pushes that were stored: the offset of the first record of each, by its number.
 pub(crate) type Repeated = BTreeMap<u64, u64>;
@@ -27,13 +29,11 @@ impl Engine {
         };
     }
 
-    /// Keeps nothing for a producer any more: it is gone, or says anew what it has not heard.
-    pub(crate) fn unpin(&self, producer: u32) {
-        self.pin(producer, None);
-    }
-
     /// Returns the offset from which on the log is kept, for those who may send pushes again.
     pub(super) fn kept_from(&self) -> Option<u64> {
+        if planted(Plant::UnheardFreed) {
+            return None;
+        }
         if self.has_absent() {
             // They have not said yet what they have not heard.
             return Some(0);
@@ -46,9 +46,17 @@ impl Engine {
     /// # Errors
     /// When the disk refuses. Damage is passed over: what was lost by it is told elsewhere.
     pub(crate) fn stored_since(&self, producer: u32, since: u64) -> Result<Repeated> {
+        if self.commit.lock().unanswered().messages > 0 {
+            // Its own may be among them, by a connection that ended: found, or failed, they must be. (A failure is
+            // told to whoever pushes next.)
+            let _ = self.try_ask(Wish::Sync { mark: false })?;
+        }
         let mut cursor = Cursor::new(self.log.clone());
         cursor.seek(since, None);
         let mut stored = Repeated::new();
+        if planted(Plant::StoredNotSought) {
+            return Ok(stored);
+        }
         loop {
             match cursor.next()? {
                 Step::End => return Ok(stored),

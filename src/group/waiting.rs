@@ -181,8 +181,9 @@ impl Live {
                 return Poll::Ready(Ok(Vec::new()));
             }
         }
-        // Who makes room answers first, and wakes under the lock then: after the look above, or at this. That is work,
-        // not waiting for a message: a thread does it too whose time is over, or who gives none.
+        // Who makes room answers first, and wakes under the lock then: after the look above, or at this. The
+        // time that was given does not end this wait, for a task as for a thread: what is ready is lent to
+        // those too who do not wait for more.
         receiving.left = Some(guard.leave(For::Change, cx.waker()));
         drop(guard);
         if receiving.room.is_none() {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Queue;
+use super::{GroupOptions, Queue};
 use crate::engine::{Engine, holders};
 use crate::error::{Error, Result};
 use crate::group::receive::{Ask, NEVER};
 use crate::group::settle::{End, Settle};
 use crate::share::place::Place;
+use crate::share::world::{Called, Caller, Owner};
 use crate::storage::Lock;
 
 /// One holder of a guest: of another process that reaches the queue through this one.
@@ -137,5 +138,25 @@ fn engine_of(queue: &Queue) -> Result<Arc<Engine>> {
         Place::Guest(guest) => {
             Err(Error::Locked { path: guest.root().to_path_buf(), note: "it is open elsewhere".into() })
         }
+    }
+}
+
+impl Owner {
+    /// Serves the guests of a queue that was opened without threads.
+    ///
+    /// # Errors
+    /// When another process has the queue open.
+    pub fn of(queue: &Queue) -> Result<Self> {
+        engine_of(queue).map(Self::new)
+    }
+}
+
+impl Caller {
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn create_group(&self, name: &str, new: &GroupOptions) -> Result<Called> {
+        self.create(name, new.new_group())
     }
 }

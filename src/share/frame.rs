@@ -68,6 +68,12 @@ impl Incoming {
         Ok(Some(body))
     }
 
+    /// Returns how many bytes it takes.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Lets go of what was taken.
     fn tidy(&mut self) {
         self.bytes.drain(..self.taken);
@@ -94,6 +100,12 @@ impl Outgoing {
     /// Returns what is to be sent.
     pub(crate) fn waiting(&self) -> &[u8] {
         &self.bytes[self.taken..]
+    }
+
+    /// Returns how many bytes it takes.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Notes that so many bytes of it were sent.

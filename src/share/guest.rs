@@ -5,9 +5,7 @@
 //! sent again: no call fails for it.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +17,7 @@ use super::desk::Desk;
 use super::frame::Outgoing;
 use super::greeting::{Answer, Call, Earlier};
 use super::reading::{Ears, Link};
+use super::wire::Wire;
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
 use crate::engine::recovery::Recovery;
@@ -51,7 +50,8 @@ pub(crate) struct Guest {
     pub(super) out: Mutex<Out>,
     pub(super) told: OnceLock<Told>,
     pub(super) desk: Desk<Link, Reply>,
-    pub(super) ears: Ears,
+    /// What whoever reads listens with; none where a test carries the bytes.
+    pub(super) ears: OnceLock<Arc<Ears>>,
     /// This process became the owner, and calls the queue itself; see `here`.
     pub(super) direct: OnceLock<Arc<Engine>>,
     /// It became the owner.
@@ -70,7 +70,7 @@ pub(crate) struct Told {
 #[derive(Debug, Default)]
 pub(super) struct Out {
     pub(super) bytes: Outgoing,
-    pub(super) stream: Option<Arc<UnixStream>>,
+    pub(super) stream: Option<Box<dyn Wire>>,
     /// The owner takes less than is to be sent.
     blocked: bool,
 }
@@ -81,7 +81,6 @@ impl Guest {
         clock: Arc<dyn Clock>,
         settings: Settings,
         producer: u32,
-        ears: Ears,
     ) -> Self {
         Self {
             storage,
@@ -94,7 +93,7 @@ impl Guest {
             out: Mutex::default(),
             told: OnceLock::new(),
             desk: Desk::default(),
-            ears,
+            ears: OnceLock::new(),
             direct: OnceLock::new(),
             owns: AtomicBool::new(false),
         }
@@ -172,7 +171,14 @@ impl Guest {
         let slots: Vec<Arc<Slot>> = waiting.map(|open| open.slot.clone()).collect();
         drop(state);
         slots.iter().for_each(|slot| slot.ring());
-        self.ears.ring();
+        self.ring();
+    }
+
+    /// Has whoever reads look whether he is to go on.
+    fn ring(&self) {
+        if let Some(ears) = self.ears.get() {
+            ears.ring();
+        }
     }
 
     /// Says that the owner did not answer in time.
@@ -261,10 +267,10 @@ impl Guest {
 
     /// Sends what waits, as far as the owner takes it; whoever reads sends the rest.
     pub(super) fn flush(&self, out: &mut Out) {
-        let Some(stream) = &out.stream else { return };
+        let Some(stream) = &mut out.stream else { return };
         let mut blocked = false;
         while !out.bytes.waiting().is_empty() {
-            match (&**stream).write(out.bytes.waiting()) {
+            match stream.write(out.bytes.waiting()) {
                 Ok(count) if count > 0 => out.bytes.sent(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Whoever reads learns that it is gone, if it is.
@@ -276,7 +282,7 @@ impl Guest {
         }
         if blocked != out.blocked {
             out.blocked = blocked;
-            self.ears.hear_when_it_takes_more(stream, blocked);
+            stream.hear_when_it_takes_more(blocked);
             self.desk.set_blocked(blocked);
         }
     }
@@ -306,7 +312,7 @@ impl Guest {
             // Under another holder it may have loans: it connects anew, and asks again.
             drop(state);
             if let Some(stream) = &self.lock_out().stream {
-                let _ = stream.shutdown(Shutdown::Both);
+                stream.hang_up();
             }
             return;
         }
@@ -363,9 +369,8 @@ impl Guest {
     /// Goes on with an owner that let us in.
     pub(super) fn connected(
         &self,
-        stream: Arc<UnixStream>,
-        owner: u32,
-        end: u64,
+        stream: Box<dyn Wire>,
+        (owner, end): (u32, u64),
         holder: (u32, Box<dyn Lock>),
     ) {
         let mut state = self.lock();
@@ -402,6 +407,32 @@ impl Guest {
         self.desk.set_blocked(false);
     }
 
+    /// Answers who waits, and says good-bye once all is answered that was pushed and settled.
+    pub(super) fn leave(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> Option<Calling> {
+        state.closing = true;
+        // Who waits for a message is told at once; what was pushed and settled is answered first.
+        let waiting: Vec<(u64, Arc<Slot>)> = state
+            .calls
+            .iter()
+            .filter(|(_, open)| open.receives().is_some())
+            .map(|(&id, open)| (id, open.slot.clone()))
+            .collect();
+        drop(state);
+        self.changed.notify_all();
+        for (id, slot) in waiting {
+            slot.answer(Reply::closed());
+            self.cancel(id);
+        }
+        self.desk.need();
+        self.ring();
+        let mut state = self.lock();
+        while state.failed.is_none() && !state.only_receives() {
+            state = clock::wait(&*self.clock, &self.changed, state, None);
+        }
+        // Where that failed there is nobody to be told.
+        if state.failed.is_none() { self.send(state, Request::Leave).ok() } else { None }
+    }
+
     /// Closes this process's part: what tickets wait for is answered, loans go back uncounted.
     ///
     /// # Errors
@@ -418,35 +449,7 @@ impl Guest {
             // Whoever closes second hears the same, and not before it is so.
             return own.map_or(Ok(()), |engine| super::owner::close(&engine));
         }
-        state.closing = true;
-        // Who waits for a message is told at once; what was pushed and settled is answered first.
-        let waiting: Vec<(u64, Arc<Slot>)> = state
-            .calls
-            .iter()
-            .filter(|(_, open)| open.receives().is_some())
-            .map(|(&id, open)| (id, open.slot.clone()))
-            .collect();
-        drop(state);
-        self.changed.notify_all();
-        for (id, slot) in waiting {
-            slot.answer(Reply::closed());
-            self.cancel(id);
-        }
-        self.desk.need();
-        self.ears.ring();
-        let mut state = self.lock();
-        while state.failed.is_none() && !state.only_receives() {
-            state = clock::wait(&*self.clock, &self.changed, state, None);
-        }
-        let leaving = match &state.failed {
-            None => self.send(state, Request::Leave).ok(),
-            // There is nobody to be told.
-            Some(_) => {
-                drop(state);
-                None
-            }
-        };
-        if let Some(leaving) = leaving {
+        if let Some(leaving) = self.leave(state) {
             // Whoever opens the queue next finds the loans given back. An owner that is stopped is not waited for.
             leaving.wait(Some(self.clock.now().saturating_add(LAST_WORDS)));
         }
@@ -456,7 +459,7 @@ impl Guest {
         drop(state);
         self.changed.notify_all();
         self.desk.close();
-        self.ears.ring();
+        self.ring();
         own.map_or(Ok(()), |engine| super::owner::close(&engine))
     }
 }

@@ -4,7 +4,7 @@
 //! future whose waker puts it on a list; what may block has a thread for as long as it takes. Pushes are handed over:
 //! once what has come is seen to, the caller leads for them, or has somebody lead ([`Host::pushed`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::frame::{self, Incoming, Outgoing};
 use super::greeting::{Answer, Call, Found, Hello, Welcome, greet, greeted};
 use super::retry::{Retry, retry_of};
 use super::slow::SlowWork;
+use super::unheard::Unheard;
 use crate::codec;
 use crate::engine::Engine;
 use crate::engine::door::{Later, Slow, Work};
@@ -97,13 +98,12 @@ struct Visitor {
     earlier: Vec<u32>,
     greeting: bool,
     producer: u32,
-    /// Pushes that it sent again and that were stored before, by their number.
+    /// Pushes that it sent again and that were stored before, by their number. None once it goes on: what it sends
+    /// again comes first.
     repeated: Repeated,
     calls: BTreeMap<u64, Calling>,
     in_flight: usize,
-    /// Pushes of which it has not said that it has heard the answer: their number, and where the log ended when
-    /// they came.
-    unheard: VecDeque<(u64, u64)>,
+    unheard: Unheard,
     /// Said good-bye: what it holds goes back uncounted.
     leaves: bool,
     over: bool,
@@ -139,7 +139,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
-        let (slow, departed) = (Arc::default(), Vec::new());
+        let (slow, departed) = (SlowWork::new(engine.settings.threads), Vec::new());
         Self { engine, ready, visitors: BTreeMap::new(), slow, pushed: false, departed, closing: false }
     }
 
@@ -158,7 +158,9 @@ impl Host {
 
     /// Tells whether more of what somebody sends is to be read now.
     pub(crate) fn wants(&self, token: Token) -> bool {
-        !self.closing && self.visitors.get(&token).is_some_and(|visitor| !visitor.over && visitor.has_room())
+        // While it is greeted nothing it sends is taken, so none may be read: it would pile up here.
+        let may_speak = |visitor: &Visitor| !visitor.over && !visitor.greeting && visitor.has_room();
+        !self.closing && self.visitors.get(&token).is_some_and(may_speak)
     }
 
     /// Returns what is to be sent.
@@ -178,14 +180,23 @@ impl Host {
         self.visitors.get(&token).is_none_or(|visitor| visitor.over)
     }
 
+    /// Returns about how many bytes are kept for a connection.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn weight(&self, token: Token) -> usize {
+        self.visitors.get(&token).map_or(0, Visitor::weight)
+    }
+
     /// Notes that a connection has ended.
     pub(crate) fn went(&mut self, token: Token) {
         let Some(visitor) = self.visitors.remove(&token) else { return };
-        self.engine.unpin(visitor.producer);
-        let Some(holder) = visitor.holder else { return };
-        if self.closing {
-            return;
-        }
+        self.end(&visitor);
+        // As long as it is absent all is kept: that is known by now.
+        self.pin(visitor.producer);
+    }
+
+    /// Sees to what somebody held who has gone.
+    fn end(&mut self, visitor: &Visitor) {
+        let Some(holder) = visitor.holder.filter(|_| !self.closing) else { return };
         if visitor.leaves {
             return;
         }
@@ -270,9 +281,17 @@ impl Host {
             let problem = "is another queue than the one that was open here".into();
             return self.refuse(token, &Error::Refused { path: root, problem });
         }
+        // Of a connection that it gave up nothing more is heard: it says all of it again by this one.
+        let its = self.visitors.values_mut().filter(|other| other.producer == hello.producer);
+        its.filter(|other| other.greeting || other.holder.is_some()).for_each(|other| other.over = true);
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
+            visitor.producer = hello.producer;
+            visitor.unheard = Unheard::since(hello.since);
         }
+        // Before its earlier holders are not absent any more: from here on what it has not heard of is kept, and
+        // it is to be found once more should this owner end, too.
+        self.pin(hello.producer);
         let (engine, ready) = (self.engine.clone(), self.ready.clone());
         self.slow.clone().work(move || {
             let known = know(&engine, &hello).map(|repeated| (hello, repeated));
@@ -284,6 +303,15 @@ impl Host {
         let Some(visitor) = self.visitors.get_mut(&token) else { return };
         visitor.outgoing.put(&greet(&Welcome::Refused(error.into())));
         visitor.over = true;
+        visitor.unheard = Unheard::default();
+        let producer = visitor.producer;
+        self.pin(producer);
+    }
+
+    /// Keeps the log from where on a producer's pushes may be looked for, by whichever connection.
+    fn pin(&self, producer: u32) {
+        let its = self.visitors.values().filter(|visitor| visitor.producer == producer);
+        self.engine.pin(producer, its.filter_map(|visitor| visitor.unheard.from()).min());
     }
 
     fn let_in(&mut self, token: Token, greeted: Greeted) {
@@ -296,6 +324,7 @@ impl Host {
             // It went while it was greeted.
             engine.left(hello.holder);
             self.departed.push((hello.holder, engine.clock.now(), 0));
+            self.pin(hello.producer);
             return;
         };
         let welcome = Welcome::In {
@@ -310,7 +339,6 @@ impl Host {
         visitor.holder = Some(hello.holder);
         visitor.earlier = hello.earlier.iter().map(|earlier| earlier.holder).collect();
         visitor.repeated = repeated;
-        visitor.producer = hello.producer;
     }
 
     /// Sees to a call.
@@ -322,9 +350,27 @@ impl Host {
             visitor.over = true;
             return;
         };
-        let pinned = visitor.pinned();
-        while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
-            visitor.unheard.pop_front();
+        if visitor.calls.contains_key(&id) && !matches!(request, Request::Cancel { .. }) {
+            // Whose answer would be whose?
+            visitor.over = true;
+            return;
+        }
+        let kept_from = visitor.unheard.from();
+        if !again {
+            visitor.unheard.goes_on();
+            visitor.repeated.clear();
+        }
+        visitor.unheard.heard(heard);
+        let pushes = match &request {
+            Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => Some(*sequence),
+            _ => None,
+        };
+        if let Some(sequence) = pushes {
+            visitor.unheard.push(sequence, self.engine.log.next());
+            self.pushed = true;
+        }
+        if visitor.unheard.from() != kept_from {
+            self.engine.pin(visitor.producer, visitor.unheard.from());
         }
         match &request {
             Request::Leave => {
@@ -344,18 +390,14 @@ impl Host {
                 // then, for what was lent before this came is to be given back.
                 return self.answer(token, *call, Reply::Lent(Vec::new()));
             }
-            Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
-                if again && let Some(&first) = visitor.repeated.get(sequence) {
-                    let end = first + request.records();
-                    return self.answer_now(token, id, Reply::Offsets { first, end });
-                }
-                visitor.unheard.push_back((*sequence, self.engine.log.next()));
-                self.pushed = true;
-            }
             _ => {}
         }
-        if visitor.pinned() != pinned {
-            self.engine.pin(visitor.producer, visitor.pinned());
+        if again
+            && let Some(sequence) = pushes
+            && let Some(&first) = visitor.repeated.get(&sequence)
+        {
+            let end = first + request.records();
+            return self.answer_now(token, id, Reply::Offsets { first, end });
         }
         let retry = again.then(|| retry_of(&request)).flatten();
         let bytes = request.length();
@@ -435,14 +477,19 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
 }
 
 impl Visitor {
-    /// Returns the offset from which on its pushes may be looked for.
-    fn pinned(&self) -> Option<u64> {
-        self.unheard.front().map(|&(_, end)| end)
-    }
-
     fn has_room(&self) -> bool {
         self.in_flight < MOST_IN_FLIGHT
             && self.calls.len() < MOST_CALLS
             && self.outgoing.waiting().len() < MOST_OUTGOING
+    }
+    /// Returns about how many bytes it takes.
+    #[cfg(any(test, feature = "testing"))]
+    fn weight(&self) -> usize {
+        const CALL: usize = 256;
+        const PAIR: usize = 16;
+        self.incoming.weight()
+            + self.outgoing.weight()
+            + self.calls.values().map(|calling| calling.bytes + CALL).sum::<usize>()
+            + (self.unheard.len() + self.repeated.len()) * PAIR
     }
 }

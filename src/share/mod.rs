@@ -16,6 +16,8 @@ pub(crate) mod host;
 pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
+#[cfg(feature = "testing")]
+pub(crate) mod probe;
 pub(crate) mod promise;
 pub(crate) mod reading;
 pub(crate) mod receiving;
@@ -23,6 +25,10 @@ pub(crate) mod retry;
 pub(crate) mod slot;
 pub(crate) mod slow;
 pub(crate) mod succession;
+mod unheard;
+mod wire;
+#[cfg(feature = "testing")]
+pub(crate) mod world;
 
 // Modules that tests mount over other locks take them from beside them.
 use crate::{clock, sync};

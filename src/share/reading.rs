@@ -1,6 +1,7 @@
 //! How is what the owner answers read, by whoever's turn it is?
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::desk::Connection;
 use super::frame::{self, Incoming};
 use super::greeting::Answer;
 use super::guest::Guest;
+use super::wire::Wire;
 use crate::codec;
 
 const WAKER: Token = Token(0);
@@ -78,6 +80,40 @@ impl Ears {
         let interest = if wanted { both } else { Interest::READABLE };
         // Asked anew the system tells at once what is there already. If it refuses, the connection is over.
         let _ = self.registry.reregister(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest);
+    }
+}
+
+/// A connection, as far as somebody speaks into it.
+#[derive(Debug)]
+pub(super) struct Mouth {
+    stream: Arc<UnixStream>,
+    ears: Arc<Ears>,
+}
+
+impl Mouth {
+    pub(super) fn new(stream: &Arc<UnixStream>, ears: &Arc<Ears>) -> Self {
+        Self { stream: stream.clone(), ears: ears.clone() }
+    }
+}
+
+impl Write for Mouth {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.stream).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Wire for Mouth {
+    fn hang_up(&self) {
+        // It may be over already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn hear_when_it_takes_more(&self, wanted: bool) {
+        self.ears.hear_when_it_takes_more(&self.stream, wanted);
     }
 }
 

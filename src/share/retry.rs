@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::engine::request::{Ending, Reply, Request, Which};
 use crate::error::Error;
 use crate::group::rule::MessageState;
+use crate::plant::{Plant, planted};
 
 /// How an answer is to be understood if the request was sent, and perhaps done, before.
 #[derive(Clone, Debug)]
@@ -19,6 +20,9 @@ pub(super) enum Retry {
 }
 
 pub(super) fn retry_of(request: &Request) -> Option<Retry> {
+    if planted(Plant::RetryRefused) {
+        return None;
+    }
     match request {
         Request::Settle { group, loan, ending } => {
             Some(Retry::Settled(group.clone(), (*ending == Ending::Ack).then_some(loan.0)))

@@ -8,8 +8,11 @@ use std::thread;
 const MOST_THREADS: usize = 16;
 
 /// Work that may block: it has threads for as long as there is some.
-#[derive(Default)]
-pub(super) struct SlowWork(Mutex<State>);
+pub(super) struct SlowWork {
+    state: Mutex<State>,
+    /// Without threads it is done by whoever has it.
+    threads: bool,
+}
 
 #[derive(Default)]
 struct State {
@@ -24,8 +27,12 @@ impl std::fmt::Debug for SlowWork {
 }
 
 impl SlowWork {
+    pub(super) fn new(threads: bool) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), threads })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a thread do it, now or when one of them is free.
@@ -37,6 +44,10 @@ impl SlowWork {
         }
         state.threads += 1;
         drop(state);
+        if !self.threads {
+            self.go_on();
+            return;
+        }
         let shared = self.clone();
         let thread = thread::Builder::new().name("backlog-request".into());
         if thread.spawn(move || shared.go_on()).is_err() {

@@ -14,7 +14,7 @@ use super::frame::{self, Incoming};
 use super::greeting::{Hello, Welcome, greet, greeted};
 use super::guest::{Guest, LAST_WORDS, Told};
 use super::owner;
-use super::reading::{Ears, Link, Met};
+use super::reading::{Ears, Link, Met, Mouth};
 use crate::clock::Clock;
 use crate::engine::request::Request;
 use crate::engine::{Engine, holders};
@@ -32,7 +32,8 @@ const GLANCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
-enum Missed {
+#[derive(Debug)]
+pub(super) enum Missed {
     /// Nobody is there, for now.
     Nobody,
     /// It is of no use to try again.
@@ -73,7 +74,8 @@ pub(super) fn visit(
     let producer = draw_holder(&**storage)?;
     let failed = |error| Error::io("wait for answers at", storage.root(), error);
     let (ears, poll) = Ears::new().map_err(failed)?;
-    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer, ears));
+    let guest = Arc::new(Guest::new(storage.clone(), clock.clone(), settings.clone(), producer));
+    let _ = guest.ears.set(Arc::new(ears));
     let until = clock.now().saturating_add(PATIENCE.max(settings.lock_timeout));
     let link = match guest.connect(Some(until)) {
         Ok(met) => Link::new(poll, met),
@@ -176,19 +178,38 @@ impl Guest {
         };
         let owner = process_of(&stream).unwrap_or_default();
         let (holder, lock) = holders::hold(&*self.storage).map_err(Missed::For)?;
-        let (earlier, since) = self.earlier();
-        let queue = self.told.get().map(|told| told.queue);
-        let hello =
-            Hello { process: std::process::id(), holder, queue, earlier, producer: self.producer, since };
-        let mut greeting = Vec::new();
-        frame::put(&mut greeting, &greet(&hello));
+        let greeting = self.greeting(holder);
         stream.set_read_timeout(Some(GLANCE)).map_err(failed)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
         if stream.write_all(&greeting).is_err() {
             return Err(Missed::Nobody);
         }
         let (body, incoming) = self.hear_greeting(&mut stream, owner, until)?;
-        let welcome = greeted(&body).map_err(|strange| Missed::For(strange.of_owner(path.clone())))?;
+        let owner = self.welcomed(&body)?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        let Some(ears) = self.ears.get() else { return Err(Missed::Nobody) };
+        // Before anything is sent: it may be more than is taken at once.
+        ears.register(&stream).map_err(failed)?;
+        let stream = Arc::new(stream);
+        self.connected(Box::new(Mouth::new(&stream, ears)), owner, (holder, lock));
+        Ok(Met { stream, incoming })
+    }
+
+    /// Makes what is said first to an owner, by a new holder.
+    pub(super) fn greeting(&self, holder: u32) -> Vec<u8> {
+        let (earlier, since) = self.earlier();
+        let queue = self.told.get().map(|told| told.queue);
+        let hello =
+            Hello { process: std::process::id(), holder, queue, earlier, producer: self.producer, since };
+        let mut greeting = Vec::new();
+        frame::put(&mut greeting, &greet(&hello));
+        greeting
+    }
+
+    /// Takes what an owner says to that: its process, and where the log ends.
+    pub(super) fn welcomed(&self, body: &[u8]) -> std::result::Result<(u32, u64), Missed> {
+        let path = self.storage.root().join(names::SOCKET);
+        let welcome = greeted(body).map_err(|strange| Missed::For(strange.of_owner(path)))?;
         match welcome {
             Welcome::Refused(fault) => match Error::from(fault) {
                 // It is just closing: the next one lets us in.
@@ -198,12 +219,7 @@ impl Guest {
             Welcome::In { process, queue, end, max_message_bytes, recovery } => {
                 let recovery = recovery.recovery().map_err(|what| Missed::For(Error::Invalid { what }))?;
                 let _ = self.told.set(Told { queue, max_message_bytes, recovery });
-                stream.set_nonblocking(true).map_err(failed)?;
-                // Before anything is sent: it may be more than is taken at once.
-                self.ears.register(&stream).map_err(failed)?;
-                let stream = Arc::new(stream);
-                self.connected(stream.clone(), process, end, (holder, lock));
-                Ok(Met { stream, incoming })
+                Ok((process, end))
             }
         }
     }

@@ -57,6 +57,8 @@ replays! {
     offset_files_of_any_bytes_give_a_sound_state_or_none: "offsets", 8;
     a_folder_of_changed_files_gives_what_was_pushed_or_says_what_is_wrong: "folder", 20;
     steps_of_any_bytes_keep_every_promise: "operations", 20;
+    an_owner_bears_whatever_a_guest_sends: "socket", 20;
+    a_guest_bears_whatever_an_owner_answers: "answers", 20;
 }
 
 /// A number of a file is what no number should be, under a good checksum: `BACKLOG_TIMES=100` tries a
@@ -138,5 +140,7 @@ fn seeds_are_written_when_that_is_wanted() {
         };
         write("folder", format!("seed-{seed:02}"), &bytes(60));
         write("operations", format!("seed-{seed:02}"), &bytes(300));
+        write("socket", format!("seed-{seed:02}"), &bytes(300));
+        write("answers", format!("seed-{seed:02}"), &bytes(300));
     }
 }

@@ -7,6 +7,7 @@ use backlog::testing::bytes;
 
 use crate::choices::{Bytes, Choices, fault, setup, step};
 use crate::fuzzed_folder;
+use crate::fuzzed_socket;
 use crate::ledger::{End, Verdict};
 use crate::script::{Run, Trouble};
 use crate::step::Step;
@@ -15,13 +16,15 @@ use crate::step::Step;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 8] = [
     ("batch", batch),
     ("segment_header", segment_header),
     ("manifest", manifest),
     ("offsets", offsets),
     ("folder", fuzzed_folder::folder),
     ("operations", operations),
+    ("socket", fuzzed_socket::socket),
+    ("answers", fuzzed_socket::answers),
 ];
 
 /// In the first byte of a file's input: checksums are made right.

@@ -57,6 +57,19 @@ fn a_second_opening_is_a_guest_and_both_see_what_the_other_does() {
     owner.close().unwrap();
 }
 
+/// Room for loans was asked for in the background, and a guest that gave no time was told that nothing is there.
+#[test]
+fn issue_7_a_guest_that_does_not_wait_is_lent_what_is_there() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    owner.push("there").unwrap();
+    let worker = guest.consumer().unwrap();
+
+    let job = worker.try_recv().unwrap();
+
+    assert_eq!(job.expect("it is there").payload(), b"there");
+}
+
 #[test]
 fn an_exclusive_owner_serves_nobody() {
     let folder = Folder::new();

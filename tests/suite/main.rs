@@ -94,6 +94,8 @@ mod crash_manage;
 /// Ticks, at a crash after and a failure of every operation.
 #[cfg(feature = "schedules")]
 mod crash_schedules;
+/// An owner that ends, and its guests, at every operation and every frame.
+mod crash_share;
 mod crash_space;
 /// Damage of every kind, in folders and on the simulated disk.
 #[expect(clippy::cast_possible_truncation, reason = "small numbers, of small files")]
@@ -114,6 +116,8 @@ mod full_disk;
 mod fuzzed;
 /// A folder whose files were changed.
 mod fuzzed_folder;
+/// A guest, or an owner, that sends anything.
+mod fuzzed_socket;
 /// Several openings of one folder: an owner and its guests.
 mod guests;
 /// The same with real processes that die, stop and leave.
@@ -155,6 +159,8 @@ mod rust_text;
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.
 mod sequences;
+/// How owner and guests talk without a socket, and what follows when the owner ends.
+mod share_world;
 /// What a program does, one thing at a time.
 mod step;
 /// What is polled without an executor.

@@ -8,8 +8,9 @@ use crate::crash::{count, crash_at, crash_everywhere, fail_at, seeds, troubles};
 use crate::ledger::Verdict;
 use crate::misplaced::Batch;
 use crate::script::Setup;
+use crate::share_world::End;
 use crate::workloads::{self, Workload};
-use crate::{evidence, misplaced, wounds};
+use crate::{crash_share, evidence, misplaced, wounds};
 
 /// One state of a suite: its name, as `docs/TESTING.md` has it, and its check.
 struct State {
@@ -294,4 +295,51 @@ fn acks_that_the_manifest_says_too_early_are_in_the_files_are_found() {
 #[test]
 fn acks_that_a_snapshot_claims_too_early_are_found() {
     is_found(Plant::SettledTooFar, &crashes(&workloads::chained_switches(false), 30, 3), &["P3"]);
+}
+
+/// Ends of an owner with guests from one on, and of the one after it.
+fn shared(kinds: &[fn(u64) -> End], from: u64, twice: bool) -> Vec<State> {
+    let second = if twice { 1..40 } else { 0..1 };
+    let all = (from..160).flat_map(|at| second.clone().map(move |again| (at, again)));
+    let all = all.flat_map(|(at, again)| kinds.iter().map(move |end| (end(at), twice.then(|| end(again)))));
+    let one = |(first, second): (End, Option<End>)| {
+        let ends: Vec<End> = std::iter::once(first).chain(second).collect();
+        state(format!("{ends:?}"), move || crash_share::verdict(&ends, 0))
+    };
+    all.map(one).collect()
+}
+
+#[test]
+fn a_push_that_is_not_looked_for_when_it_is_sent_again_is_found() {
+    is_found(Plant::StoredNotSought, &shared(&[End::Lost], 1, false), &["P5"]);
+}
+
+#[test]
+fn loans_that_nobody_was_told_of_and_that_stay_out_are_found() {
+    is_found(Plant::UnnamedKept, &shared(&[End::Lost], 1, false), &["as lost"]);
+}
+
+#[test]
+fn a_segment_that_goes_with_a_push_whose_answer_was_not_heard_is_found() {
+    is_found(Plant::UnheardFreed, &shared(&[End::Lost], 70, false), &["P5"]);
+}
+
+#[test]
+fn a_push_that_the_second_owner_found_and_let_go_is_found() {
+    is_found(Plant::FoundForgotten, &shared(&[End::Lost], 75, true), &["P5"]);
+}
+
+#[test]
+fn an_ack_that_is_refused_when_it_is_sent_again_is_found() {
+    is_found(Plant::RetryRefused, &shared(&[End::Lost], 20, false), &["no call fails"]);
+}
+
+#[test]
+fn a_living_guest_that_is_taken_for_gone_is_found() {
+    is_found(Plant::HolderTakenForGone, &shared(&[End::Frame], 1, false), &["as lost"]);
+}
+
+#[test]
+fn a_dead_guest_that_is_taken_for_living_is_found() {
+    is_found(Plant::DeadTakenForLiving, &shared(&[End::Frame], 1, false), &["as lost"]);
 }
