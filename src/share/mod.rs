@@ -19,6 +19,7 @@ pub(crate) mod promise;
 pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slow;
+mod sound;
 pub(crate) mod succession;
 mod unheard;
 mod wire;
