@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::guest::Guest;
-use super::member::{Member, offsets_of, told_in};
+use super::member::{Member, told_in};
 use super::place::Place;
 use super::promise::Promise;
+use super::sound;
 #[cfg(feature = "schedules")]
 use crate::codec;
 use crate::codec::Bytes;
@@ -44,7 +45,7 @@ impl Place {
                     return Ok(Offsets::new(0, 0));
                 }
                 guest.check_length(records)?;
-                guest.call(push_request(records, level, true), None).and_then(offsets_of)
+                guest.call(push_request(records, level, true), None).and_then(sound::offsets)
             }
         }
     }
@@ -58,7 +59,7 @@ impl Place {
             Self::Own(engine) => Promise::Push(engine.push_deferred(records, level)?),
             Self::Guest(guest) => {
                 guest.check_length(records)?;
-                Promise::call(guest, push_request(records, level, false), offsets_of)?
+                Promise::call(guest, push_request(records, level, false), sound::offsets)?
             }
         })
     }
@@ -212,7 +213,7 @@ impl Place {
                 let records = records.iter().map(Sent::of).collect();
                 let synced = level == Durability::Synced;
                 let request = Request::AckWith { group, loan, records, synced, sequence: 0 };
-                guest.call(request, None).and_then(offsets_of).map_err(|error| stale(error, claim))
+                guest.call(request, None).and_then(sound::offsets).map_err(|error| stale(error, claim))
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::guest::{Guest, SLACK};
 use super::promise::{Promise, acked};
+use super::sound;
 use crate::clock::Clock;
 use crate::codec::{self, Bytes, DeserializeOwned};
 use crate::engine::request::{Ending, Fault, Held, Reply, Request, Sent, Which};
@@ -231,7 +232,7 @@ impl Member {
                 let records = records.iter().map(Sent::of).collect();
                 let synced = level == Durability::Synced;
                 self.call(|group| Request::AckWith { group, loan: held(loan), records, synced, sequence: 0 })
-                    .and_then(offsets_of)
+                    .and_then(sound::offsets)
             }
         }
     }
@@ -243,10 +244,7 @@ impl Member {
     pub(crate) fn dead(&self) -> Result<Vec<Dead>> {
         match self.now().as_ref().unwrap_or(self) {
             Self::Own(_, live) => Ok(live.dead()),
-            Self::Guest(..) => match self.call(|group| Request::Dead { group })? {
-                Reply::Dead(dead) => Ok(dead),
-                other => Err(other.unexpected()),
-            },
+            Self::Guest(..) => sound::dead(self.call(|group| Request::Dead { group })?),
         }
     }
 
@@ -373,10 +371,7 @@ impl Member {
     pub(crate) fn rows(&self, state: MessageState) -> Result<Vec<(u64, u64)>> {
         match self.now().as_ref().unwrap_or(self) {
             Self::Own(engine, live) => Ok(live.rows(state, engine.log.next())),
-            Self::Guest(..) => match self.call(|group| Request::Rows { group, state })? {
-                Reply::Rows(rows) => Ok(rows),
-                other => Err(other.unexpected()),
-            },
+            Self::Guest(..) => sound::rows(self.call(|group| Request::Rows { group, state })?),
         }
     }
 
@@ -407,7 +402,7 @@ impl Member {
                 Reply::Looked { found, next } => {
                     let one = |one: Result<(_, MessageState), Fault>| {
                         let (looked, state): (crate::engine::browse::Looked, _) = one.map_err(Error::from)?;
-                        Ok((looked.message().ok_or_else(garbled)?, state))
+                        Ok((sound::message(looked)?, state))
                     };
                     Ok((found.into_iter().map(one).collect(), next.max(first + 1)))
                 }
@@ -455,20 +450,10 @@ pub(crate) fn loans_of(reply: Reply) -> Result<Vec<Loan>> {
         Reply::Lent(lent) => lent
             .into_iter()
             .map(|one| {
-                let message = one.message.message().ok_or_else(garbled)?;
+                let message = sound::message(one.message)?;
                 Ok(Loan { message, delivery: one.delivery, attempt: one.attempt, lease: one.lease })
             })
             .collect(),
-        other => Err(other.unexpected()),
-    }
-}
-
-/// Takes the offsets out of an answer.
-pub(crate) fn offsets_of(reply: Reply) -> Result<Offsets> {
-    match reply.result()? {
-        Reply::Offsets { first, end } if first <= end && end <= crate::offset::Offset::LIMIT => {
-            Ok(Offsets::new(first, end))
-        }
         other => Err(other.unexpected()),
     }
 }
@@ -483,8 +468,4 @@ pub(crate) fn told_in<T: DeserializeOwned>(reply: Reply) -> Result<T> {
 
 fn held(loan: Settle) -> Held {
     (loan.offset, loan.delivery)
-}
-
-fn garbled() -> Error {
-    Error::Invalid { what: "a record came garbled from the process that has the queue open".into() }
 }

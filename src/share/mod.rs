@@ -24,6 +24,7 @@ pub(crate) mod receiving;
 pub(crate) mod retry;
 pub(crate) mod slot;
 pub(crate) mod slow;
+mod sound;
 pub(crate) mod succession;
 mod unheard;
 mod wire;

@@ -91,7 +91,7 @@ impl World {
             ended: 0,
             tokens: 0,
             dirty: false,
-            order: (seed != 0).then(|| Dice(seed)),
+            order: (seed != 0).then_some(Dice(seed)),
         };
         for _ in 0..guests {
             let caller = Caller::new(&world.folder, &world.clock).unwrap();
