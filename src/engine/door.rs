@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Later(Later),
     /// May block.
     Slow(Slow),
+    /// May wait until others have made room.
+    Full(Slow),
 }
 
 pub(crate) type Later = Pin<Box<dyn Future<Output = Work> + Send>>;
@@ -43,6 +45,7 @@ impl std::fmt::Debug for Work {
             Self::Told(reply) => f.debug_tuple("Told").field(reply).finish(),
             Self::Later(_) => f.write_str("Later"),
             Self::Slow(_) => f.write_str("Slow"),
+            Self::Full(_) => f.write_str("Full"),
         }
     }
 }
@@ -150,7 +153,7 @@ impl Engine {
         Ok(Work::Later(Box::pin(async move {
             match poll_fn(|context| pushed.poll_led(context)).await {
                 Err(Error::AtLimit { .. }) if waits && matches!(when_full, WhenFull::Block(_)) => {
-                    Work::Slow(slowly(engine, records))
+                    Work::Full(slowly(engine, records))
                 }
                 answer => Work::Told(Reply::of(answer, |offsets| Reply::offsets(&offsets))),
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::frame::{self, Incoming, Outgoing};
 use super::greeting::{Answer, Call, Found, Hello, Welcome, greet, greeted};
 use super::retry::{Retry, retry_of};
-use super::slow::SlowWork;
+use super::slow::{self, SlowWork};
 use crate::codec;
 use crate::engine::Engine;
 use crate::engine::door::{Later, Slow, Work};
@@ -129,6 +129,8 @@ pub(crate) struct Host {
     visitors: BTreeMap<Token, Visitor>,
     /// Work that may block, and that no thread has taken.
     slow: Arc<SlowWork>,
+    /// Pushes that wait for room. Apart, for that may be made by what is among the other work.
+    full: Arc<SlowWork>,
     /// Pushes were handed over, and nobody leads for them yet.
     pub(super) pushed: bool,
     /// Holders whose connection ended though they seemed to live: when to ask again, and how often that was done.
@@ -139,8 +141,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
-        let (slow, departed) = (Arc::default(), Vec::new());
-        Self { engine, ready, visitors: BTreeMap::new(), slow, pushed: false, departed, closing: false }
+        Self {
+            engine,
+            ready,
+            visitors: BTreeMap::new(),
+            slow: Arc::default(),
+            full: Arc::default(),
+            pushed: false,
+            departed: Vec::new(),
+            closing: false,
+        }
     }
 
     /// Lets somebody speak.
@@ -275,7 +285,7 @@ impl Host {
         }
         let (engine, ready) = (self.engine.clone(), self.ready.clone());
         self.slow.clone().work(move || {
-            let known = know(&engine, &hello).map(|repeated| (hello, repeated));
+            let known = slow::tried(|| know(&engine, &hello)).map(|repeated| (hello, repeated));
             ready.add(Event::Greeted(token, Box::new(known)));
         });
     }
@@ -369,6 +379,7 @@ impl Host {
         match work {
             Work::Told(reply) => self.answer(token, id, reply),
             Work::Slow(slow) => self.slow(token, id, slow),
+            Work::Full(slow) => self.have_done(&self.full, token, id, slow),
             Work::Later(later) => {
                 let waker = Waker::from(Arc::new(Woken { ready: self.ready.clone(), token, call: id }));
                 let calling = self.visitors.get_mut(&token).and_then(|visitor| visitor.calls.get_mut(&id));
@@ -388,10 +399,14 @@ impl Host {
         }
     }
 
-    fn slow(&mut self, token: Token, id: u64, slow: Slow) {
+    fn slow(&self, token: Token, id: u64, slow: Slow) {
+        self.have_done(&self.slow, token, id, slow);
+    }
+
+    fn have_done(&self, by: &Arc<SlowWork>, token: Token, id: u64, slow: Slow) {
         let ready = self.ready.clone();
-        self.slow.clone().work(move || {
-            let reply = slow();
+        by.clone().work(move || {
+            let reply = slow::tried(|| Ok(slow())).unwrap_or_else(|error| Reply::failed(&error));
             ready.add(Event::Told(token, id, reply));
         });
     }

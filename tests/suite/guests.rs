@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use backlog::{Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start};
+use backlog::{
+    Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start, WhenFull,
+};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -375,4 +377,32 @@ fn a_guest_is_lent_long_messages_in_several_batches() {
 
     assert!((8..16).contains(&first.len()), "{}", first.len());
     assert_eq!(first.len() + rest.iter().map(Vec::len).sum::<usize>(), 24);
+}
+
+#[test]
+fn pushes_that_wait_for_room_keep_nobody_out() {
+    let folder = Folder::new();
+    let full = WhenFull::Block(Duration::from_secs(60));
+    let owner = Options::new(folder.path()).exclusive(false).max_messages(1).when_full(full).open().unwrap();
+    let (guest, worker) = (folder.open(), owner.consumer().unwrap());
+    owner.push("x").unwrap();
+    std::thread::scope(|scope| {
+        let (tells, told) = std::sync::mpsc::channel();
+        for _ in 0..20 {
+            let (guest, tells) = (&guest, tells.clone());
+            scope.spawn(move || {
+                tells.send(()).unwrap();
+                guest.push("y").unwrap();
+            });
+        }
+        told.iter().take(20).for_each(drop);
+
+        for _ in 0..10 {
+            folder.open().close().unwrap();
+        }
+
+        for _ in 0..21 {
+            worker.recv_timeout(SOON).unwrap().expect("a message").ack().unwrap();
+        }
+    });
 }
