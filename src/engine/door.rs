@@ -135,6 +135,9 @@ impl Engine {
         synced: bool,
         waits: bool,
     ) -> Result<Work> {
+        if records.is_empty() {
+            return Ok(Work::Told(Reply::Offsets { first: 0, end: 0 }));
+        }
         let slowly = move |engine: Arc<Self>, records: Vec<Sent>| -> Slow {
             Box::new(move || {
                 let records: Vec<Record<'_>> = records.iter().map(Sent::record).collect();
