@@ -101,8 +101,10 @@ struct Visitor {
     repeated: Repeated,
     calls: BTreeMap<u64, Calling>,
     in_flight: usize,
+    /// Where the log ended before it sent the oldest push that it may send again; known until it has done so.
+    since: Option<u64>,
     /// Pushes of which it has not said that it has heard the answer: their number, and where the log ended when
-    /// they came.
+    /// they came first.
     unheard: VecDeque<(u64, u64)>,
     /// Said good-bye: what it holds goes back uncounted.
     leaves: bool,
@@ -191,17 +193,30 @@ impl Host {
     /// Notes that a connection has ended.
     pub(crate) fn went(&mut self, token: Token) {
         let Some(visitor) = self.visitors.remove(&token) else { return };
-        self.engine.unpin(visitor.producer);
-        let Some(holder) = visitor.holder else { return };
         if self.closing {
             return;
         }
-        if visitor.leaves {
-            return;
+        if let Some(holder) = visitor.holder.filter(|_| !visitor.leaves) {
+            // Of a process that was killed the kernel may close the connection before it frees the lock.
+            self.lost(holder);
+            let now = self.engine.clock.now();
+            self.departed.extend(visitor.earlier.iter().map(|&holder| (holder, now, 0)));
         }
-        // Of a process that was killed the kernel may close the connection before it frees the lock.
+        self.let_go(visitor.producer);
+    }
+
+    /// Notes that a connection is lost, and has its holder looked after.
+    fn lost(&mut self, holder: u32) {
         self.engine.left(holder);
         self.departed.push((holder, self.engine.clock.now(), 0));
+    }
+
+    /// Keeps nothing for a producer any more, unless it has come back already. Behind [`Host::lost`]: as long as it is
+    /// not known whether it lives, all is kept.
+    fn let_go(&self, producer: u32) {
+        if !self.visitors.values().any(|visitor| visitor.producer == producer) {
+            self.engine.unpin(producer);
+        }
     }
 
     /// Looks after guests that may have died; returns when to come again.
@@ -282,6 +297,7 @@ impl Host {
         }
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
+            visitor.producer = hello.producer;
         }
         let (engine, ready) = (self.engine.clone(), self.ready.clone());
         self.slow.clone().work(move || {
@@ -304,9 +320,8 @@ impl Host {
         let engine = &self.engine;
         let Some(visitor) = self.visitors.get_mut(&token) else {
             // It went while it was greeted.
-            engine.left(hello.holder);
-            self.departed.push((hello.holder, engine.clock.now(), 0));
-            return;
+            self.lost(hello.holder);
+            return self.let_go(hello.producer);
         };
         let welcome = Welcome::In {
             process: std::process::id(),
@@ -320,7 +335,7 @@ impl Host {
         visitor.holder = Some(hello.holder);
         visitor.earlier = hello.earlier.iter().map(|earlier| earlier.holder).collect();
         visitor.repeated = repeated;
-        visitor.producer = hello.producer;
+        visitor.since = hello.since;
     }
 
     /// Sees to a call.
@@ -333,7 +348,13 @@ impl Host {
             return;
         };
         let pinned = visitor.pinned();
-        while visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
+        // (Not by a call that is answered before anything is kept: the next one says it too.)
+        let tells = !matches!(request, Request::Cancel { .. } | Request::Leave);
+        if tells && !again {
+            // What it sends again comes first.
+            visitor.since = None;
+        }
+        while tells && visitor.unheard.front().is_some_and(|&(sequence, _)| sequence < heard) {
             visitor.unheard.pop_front();
         }
         match &request {
@@ -355,11 +376,14 @@ impl Host {
                 return self.answer(token, *call, Reply::Lent(Vec::new()));
             }
             Request::Push { sequence, .. } | Request::AckWith { sequence, .. } => {
+                // Kept until it has heard the answer, as what is stored now: should this owner go before that, the next
+                // one looks for it.
+                let from = visitor.since.unwrap_or_else(|| self.engine.log.next());
+                visitor.unheard.push_back((*sequence, from));
                 if again && let Some(&first) = visitor.repeated.get(sequence) {
                     let end = first + request.records();
                     return self.answer_now(token, id, Reply::Offsets { first, end });
                 }
-                visitor.unheard.push_back((*sequence, self.engine.log.next()));
                 self.pushed = true;
             }
             _ => {}
@@ -437,6 +461,16 @@ impl Host {
 /// Takes a guest in: what it holds is known, and what it sends again and was stored before.
 fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
     engine.admit(hello.holder)?;
+    // Before it is back: until then all is kept.
+    engine.pin(hello.producer, hello.since);
+    let known = know_more(engine, hello);
+    if known.is_err() {
+        engine.left(hello.holder);
+    }
+    known
+}
+
+fn know_more(engine: &Engine, hello: &Hello) -> Result<Repeated> {
     for earlier in &hello.earlier {
         let named = |(group, (offset, delivery)): &(Which, _)| {
             (group.name.clone(), group.incarnation, *offset, *delivery)
@@ -452,7 +486,7 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
 impl Visitor {
     /// Returns the offset from which on its pushes may be looked for.
     fn pinned(&self) -> Option<u64> {
-        self.unheard.front().map(|&(_, end)| end)
+        self.since.or_else(|| self.unheard.front().map(|&(_, end)| end))
     }
 
     fn has_room(&self) -> bool {

@@ -12,6 +12,8 @@ pub(crate) mod greeting;
 pub(crate) mod guest;
 pub(crate) mod here;
 pub(crate) mod host;
+#[cfg(test)]
+mod host_tests;
 pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
