@@ -73,9 +73,12 @@ impl Slot {
         }
     }
 
-    /// Takes the answer.
+    /// Takes the answer. One that tells of a push or an ack stays: a ticket may be asked again.
     fn take(state: &mut State) -> Option<Reply> {
-        let answer = state.answer.take()?;
+        let answer = match &state.answer {
+            Some(told @ (Reply::Done | Reply::Offsets { .. } | Reply::Failed(_))) => told.clone(),
+            _ => state.answer.take()?,
+        };
         state.taken = true;
         Some(answer)
     }

@@ -406,3 +406,19 @@ fn pushes_that_wait_for_room_keep_nobody_out() {
         }
     });
 }
+
+#[test]
+fn the_ticket_of_a_guest_stays_good_though_it_was_answered() {
+    let folder = Folder::new();
+    let (_owner, guest) = (folder.open(), folder.open());
+    let ticket = guest.push_deferred("x").unwrap();
+
+    let offset = ticket.wait_timeout(SOON).unwrap();
+
+    assert_eq!(ticket.wait_timeout(SOON).unwrap(), offset);
+    assert_eq!(ticket.wait().unwrap(), offset);
+    let job = guest.consumer().unwrap().recv().unwrap();
+    let ticket = job.ack_deferred().unwrap();
+    ticket.wait_timeout(SOON).unwrap();
+    ticket.wait().unwrap();
+}
