@@ -170,7 +170,9 @@ impl Host {
 
     /// Tells whether more of what somebody sends is to be read now.
     pub(crate) fn wants(&self, token: Token) -> bool {
-        !self.closing && self.visitors.get(&token).is_some_and(|visitor| !visitor.over && visitor.has_room())
+        // While it is greeted it has nothing more to say.
+        let listens = |visitor: &Visitor| !visitor.over && !visitor.greeting && visitor.has_room();
+        !self.closing && self.visitors.get(&token).is_some_and(listens)
     }
 
     /// Returns what is to be sent.

@@ -38,7 +38,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
         let engine = Engine::open(Arc::new(disk.clone()), clock, settings).unwrap();
         let (ring, rings) = std::sync::mpsc::channel();
-        let host = Host::new(engine.clone(), Ready::new(move || drop(ring.send(()))));
+        let host = Host::new(engine.clone(), Ready::new(move || ring.send(()).unwrap_or_default()));
         Self { engine, host, disk, heard: Incoming::default(), rings, held: Vec::new() }
     }
 
