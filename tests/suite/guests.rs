@@ -422,3 +422,17 @@ fn the_ticket_of_a_guest_stays_good_though_it_was_answered() {
     ticket.wait_timeout(SOON).unwrap();
     ticket.wait().unwrap();
 }
+
+/// The next owner waited for the whole time again, and the guest took it for one that does not answer.
+#[test]
+fn a_takeover_makes_no_receive_longer() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let (worker, other) = (guest.consumer().unwrap(), owner.consumer().unwrap());
+    let waits = std::thread::spawn(move || worker.recv_timeout(Duration::from_millis(2500)));
+    assert!(other.recv_timeout(Duration::from_millis(1500)).unwrap().is_none());
+
+    owner.close().unwrap();
+
+    assert!(waits.join().unwrap().unwrap().is_none());
+}
