@@ -157,10 +157,14 @@ impl Calling {
 
 impl Drop for Calling {
     fn drop(&mut self) {
+        // In a fork no lock is taken.
+        if self.guest.check_process().is_err() {
+            return;
+        }
         if *self.polled.get_mut() {
             self.guest.desk.no_need();
         }
-        if self.guest.check_process().is_err() || self.slot.lock().taken {
+        if self.slot.lock().taken {
             return;
         }
         match self.slot.abandon() {
