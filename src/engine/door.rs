@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Later(Later),
     /// May block.
     Slow(Slow),
+    /// May wait until others have made room.
+    Full(Slow),
 }
 
 pub(crate) type Later = Pin<Box<dyn Future<Output = Work> + Send>>;
@@ -43,6 +45,7 @@ impl std::fmt::Debug for Work {
             Self::Told(reply) => f.debug_tuple("Told").field(reply).finish(),
             Self::Later(_) => f.write_str("Later"),
             Self::Slow(_) => f.write_str("Slow"),
+            Self::Full(_) => f.write_str("Full"),
         }
     }
 }
@@ -132,6 +135,9 @@ impl Engine {
         synced: bool,
         waits: bool,
     ) -> Result<Work> {
+        if records.is_empty() {
+            return Ok(Work::Told(Reply::Offsets { first: 0, end: 0 }));
+        }
         let slowly = move |engine: Arc<Self>, records: Vec<Sent>| -> Slow {
             Box::new(move || {
                 let records: Vec<Record<'_>> = records.iter().map(Sent::record).collect();
@@ -150,7 +156,7 @@ impl Engine {
         Ok(Work::Later(Box::pin(async move {
             match poll_fn(|context| pushed.poll_led(context)).await {
                 Err(Error::AtLimit { .. }) if waits && matches!(when_full, WhenFull::Block(_)) => {
-                    Work::Slow(slowly(engine, records))
+                    Work::Full(slowly(engine, records))
                 }
                 answer => Work::Told(Reply::of(answer, |offsets| Reply::offsets(&offsets))),
             }

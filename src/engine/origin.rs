@@ -29,6 +29,12 @@ impl Engine {
         };
     }
 
+    /// Returns the offset from which on the log is kept for a producer.
+    #[cfg(test)]
+    pub(crate) fn pinned_for(&self, producer: u32) -> Option<u64> {
+        lock(&self.unheard).get(&producer).copied()
+    }
+
     /// Returns the offset from which on the log is kept, for those who may send pushes again.
     pub(super) fn kept_from(&self) -> Option<u64> {
         if planted(Plant::UnheardFreed) {

@@ -456,7 +456,7 @@ fn find(
     place: Option<Place>,
 ) -> Result<std::result::Result<Message, Damaged>> {
     cursor.seek(offset, place);
-    let gone = |place| Damaged { place, first: offset, end: offset + 1, messages: 1 };
+    let gone = |place| Damaged { place, first: offset, end: offset.saturating_add(1), messages: 1 };
     Ok(match cursor.next()? {
         Step::Message(message) if message.offset == offset => Ok(message),
         Step::Message(message) => Err(gone(message.place)),

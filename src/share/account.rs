@@ -1,7 +1,9 @@
 //! What does a guest have on its way, and on loan?
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::answer::Slot;
 use crate::engine::Engine;
@@ -45,6 +47,8 @@ pub(super) struct State {
 pub(super) struct Open {
     pub(super) request: Request,
     pub(super) sequence: Option<u64>,
+    /// Of a receive that has one, when its time is over.
+    pub(super) until: Option<Duration>,
     pub(super) bytes: usize,
     pub(super) slot: Arc<Slot>,
 }
@@ -53,6 +57,17 @@ impl Open {
     /// Returns the group that it receives of, if that is what it does.
     pub(super) fn receives(&self) -> Option<&Which> {
         if let Request::Receive { group, .. } = &self.request { Some(group) } else { None }
+    }
+
+    /// Returns what is asked of the next owner: it waits for what is left of the time.
+    pub(super) fn again(&self, now: Duration) -> Cow<'_, Request> {
+        let mut again = Cow::Borrowed(&self.request);
+        if let Some(until) = self.until
+            && let Request::Receive { wait, .. } = again.to_mut()
+        {
+            *wait = Some(until.saturating_sub(now));
+        }
+        again
     }
 }
 

@@ -240,7 +240,9 @@ impl Guest {
         state.next_call += 1;
         state.in_flight += bytes;
         let slot = Arc::new(Slot::default());
-        let open = Arc::new(Open { request, sequence, bytes, slot: slot.clone() });
+        let wait = if let Request::Receive { wait, .. } = &request { *wait } else { None };
+        let until = wait.map(|wait| self.clock.now().saturating_add(wait));
+        let open = Arc::new(Open { request, sequence, until, bytes, slot: slot.clone() });
         state.calls.insert(id, open.clone());
         if state.connected {
             let heard = state.heard();
@@ -381,13 +383,13 @@ impl Guest {
         state.holders.push(holder);
         let mut out = self.lock_out();
         *out = Out { stream: Some(stream), ..Out::default() };
-        let heard = state.heard();
+        let (heard, now) = (state.heard(), self.clock.now());
         let State { calls, in_flight, .. } = &mut *state;
         calls.retain(|&id, open| {
             // What nobody waits for any more is not asked for again.
             let wanted = open.receives().is_none() || !open.slot.is_abandoned();
             if wanted {
-                out.put(id, true, heard, &open.request);
+                out.put(id, true, heard, &open.again(now));
             } else {
                 *in_flight -= open.bytes;
             }

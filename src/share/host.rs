@@ -9,24 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::frame::{self, Incoming, Outgoing};
+use super::frame;
 use super::greeting::{Answer, Call, Found, Hello, Welcome, greet, greeted};
-use super::retry::{Retry, retry_of};
-use super::slow::SlowWork;
+use super::retry::retry_of;
+use super::slow::{self, SlowWork};
 use super::unheard::Unheard;
+use super::visitor::{Calling, Visitor};
 use crate::codec;
 use crate::engine::Engine;
-use crate::engine::door::{Later, Slow, Work};
+use crate::engine::door::{Slow, Work};
 use crate::engine::origin::Repeated;
 use crate::engine::request::{Reply, Request, Which};
 use crate::error::{Error, Result};
 
-/// Bytes of a guest's requests that are not answered: of more, none is read.
-const MOST_IN_FLIGHT: usize = 8 << 20;
-/// Calls of a guest that are not answered.
-const MOST_CALLS: usize = 64 << 10;
-/// Bytes of answers that a guest has not taken: as long as there are more, none of its requests is read.
-const MOST_OUTGOING: usize = 8 << 20;
 /// A guest whose connection ended is asked so often, at growing distances, whether it lives.
 const DEPARTURES: [u64; 8] = [0, 1, 2, 4, 8, 16, 64, 256];
 
@@ -87,40 +82,6 @@ impl Wake for Woken {
     }
 }
 
-/// A guest, as long as it is connected.
-#[derive(Debug, Default)]
-struct Visitor {
-    incoming: Incoming,
-    outgoing: Outgoing,
-    /// It was let in, with this holder.
-    holder: Option<u32>,
-    /// Holders of its earlier connections, by which it may have loans.
-    earlier: Vec<u32>,
-    greeting: bool,
-    producer: u32,
-    /// Pushes that it sent again and that were stored before, by their number. None once it goes on: what it sends
-    /// again comes first.
-    repeated: Repeated,
-    calls: BTreeMap<u64, Calling>,
-    in_flight: usize,
-    unheard: Unheard,
-    /// Said good-bye: what it holds goes back uncounted.
-    leaves: bool,
-    over: bool,
-}
-
-struct Calling {
-    later: Option<(Later, Waker)>,
-    bytes: usize,
-    retry: Option<Retry>,
-}
-
-impl std::fmt::Debug for Calling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Calling").field("bytes", &self.bytes).finish_non_exhaustive()
-    }
-}
-
 /// Those who are connected to one queue.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -129,6 +90,8 @@ pub(crate) struct Host {
     visitors: BTreeMap<Token, Visitor>,
     /// Work that may block, and that no thread has taken.
     slow: Arc<SlowWork>,
+    /// Pushes that wait for room. Apart, for that may be made by what is among the other work.
+    full: Arc<SlowWork>,
     /// Pushes were handed over, and nobody leads for them yet.
     pub(super) pushed: bool,
     /// Holders whose connection ended though they seemed to live: when to ask again, and how often that was done.
@@ -139,8 +102,17 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(engine: Arc<Engine>, ready: Arc<Ready>) -> Self {
-        let (slow, departed) = (SlowWork::new(engine.settings.threads), Vec::new());
-        Self { engine, ready, visitors: BTreeMap::new(), slow, pushed: false, departed, closing: false }
+        let threads = engine.settings.threads;
+        Self {
+            engine,
+            ready,
+            visitors: BTreeMap::new(),
+            slow: SlowWork::new(threads),
+            full: SlowWork::new(threads),
+            pushed: false,
+            departed: Vec::new(),
+            closing: false,
+        }
     }
 
     /// Lets somebody speak.
@@ -196,11 +168,19 @@ impl Host {
 
     /// Sees to what somebody held who has gone.
     fn end(&mut self, visitor: &Visitor) {
-        let Some(holder) = visitor.holder.filter(|_| !self.closing) else { return };
-        if visitor.leaves {
+        if self.closing || visitor.leaves {
             return;
         }
-        // Of a process that was killed the kernel may close the connection before it frees the lock.
+        if let Some(holder) = visitor.holder {
+            // Of a process that was killed the kernel may close the connection before it frees the lock.
+            self.lost(holder);
+            let now = self.engine.clock.now();
+            self.departed.extend(visitor.earlier.iter().map(|&holder| (holder, now, 0)));
+        }
+    }
+
+    /// Notes that a connection is lost, and has its holder looked after.
+    fn lost(&mut self, holder: u32) {
         self.engine.left(holder);
         self.departed.push((holder, self.engine.clock.now(), 0));
     }
@@ -294,7 +274,7 @@ impl Host {
         self.pin(hello.producer);
         let (engine, ready) = (self.engine.clone(), self.ready.clone());
         self.slow.clone().work(move || {
-            let known = know(&engine, &hello).map(|repeated| (hello, repeated));
+            let known = slow::tried(|| know(&engine, &hello)).map(|repeated| (hello, repeated));
             ready.add(Event::Greeted(token, Box::new(known)));
         });
     }
@@ -322,10 +302,8 @@ impl Host {
         let engine = &self.engine;
         let Some(visitor) = self.visitors.get_mut(&token) else {
             // It went while it was greeted.
-            engine.left(hello.holder);
-            self.departed.push((hello.holder, engine.clock.now(), 0));
-            self.pin(hello.producer);
-            return;
+            self.lost(hello.holder);
+            return self.pin(hello.producer);
         };
         let welcome = Welcome::In {
             process: std::process::id(),
@@ -411,6 +389,7 @@ impl Host {
         match work {
             Work::Told(reply) => self.answer(token, id, reply),
             Work::Slow(slow) => self.slow(token, id, slow),
+            Work::Full(slow) => self.have_done(&self.full, token, id, slow),
             Work::Later(later) => {
                 let waker = Waker::from(Arc::new(Woken { ready: self.ready.clone(), token, call: id }));
                 let calling = self.visitors.get_mut(&token).and_then(|visitor| visitor.calls.get_mut(&id));
@@ -430,10 +409,14 @@ impl Host {
         }
     }
 
-    fn slow(&mut self, token: Token, id: u64, slow: Slow) {
+    fn slow(&self, token: Token, id: u64, slow: Slow) {
+        self.have_done(&self.slow, token, id, slow);
+    }
+
+    fn have_done(&self, by: &Arc<SlowWork>, token: Token, id: u64, slow: Slow) {
         let ready = self.ready.clone();
-        self.slow.clone().work(move || {
-            let reply = slow();
+        by.clone().work(move || {
+            let reply = slow::tried(|| Ok(slow())).unwrap_or_else(|error| Reply::failed(&error));
             ready.add(Event::Told(token, id, reply));
         });
     }
@@ -464,6 +447,14 @@ impl Host {
 /// Takes a guest in: what it holds is known, and what it sends again and was stored before.
 fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
     engine.admit(hello.holder)?;
+    let known = know_more(engine, hello);
+    if known.is_err() {
+        engine.left(hello.holder);
+    }
+    known
+}
+
+fn know_more(engine: &Engine, hello: &Hello) -> Result<Repeated> {
     for earlier in &hello.earlier {
         let named = |(group, (offset, delivery)): &(Which, _)| {
             (group.name.clone(), group.incarnation, *offset, *delivery)
@@ -473,23 +464,5 @@ fn know(engine: &Engine, hello: &Hello) -> Result<Repeated> {
     match hello.since {
         Some(since) => engine.stored_since(hello.producer, since),
         None => Ok(Repeated::default()),
-    }
-}
-
-impl Visitor {
-    fn has_room(&self) -> bool {
-        self.in_flight < MOST_IN_FLIGHT
-            && self.calls.len() < MOST_CALLS
-            && self.outgoing.waiting().len() < MOST_OUTGOING
-    }
-    /// Returns about how many bytes it takes.
-    #[cfg(any(test, feature = "testing"))]
-    fn weight(&self) -> usize {
-        const CALL: usize = 256;
-        const PAIR: usize = 16;
-        self.incoming.weight()
-            + self.outgoing.weight()
-            + self.calls.values().map(|calling| calling.bytes + CALL).sum::<usize>()
-            + (self.unheard.len() + self.repeated.len()) * PAIR
     }
 }

@@ -13,6 +13,8 @@ pub(crate) mod greeting;
 pub(crate) mod guest;
 pub(crate) mod here;
 pub(crate) mod host;
+#[cfg(test)]
+mod host_tests;
 pub(crate) mod member;
 pub(crate) mod owner;
 pub(crate) mod place;
@@ -27,6 +29,7 @@ pub(crate) mod slow;
 mod sound;
 pub(crate) mod succession;
 mod unheard;
+mod visitor;
 mod wire;
 #[cfg(feature = "testing")]
 pub(crate) mod world;

@@ -1,11 +1,21 @@
 //! Who does what may block, for guests?
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::error::{Error, Result};
+
 /// So many threads work on requests that may block; the others wait.
 const MOST_THREADS: usize = 16;
+
+/// Does work, and says so if it panics: whoever waits for its answer gets one, and does not ask again and again.
+pub(super) fn tried<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let panicked =
+        || Error::Invalid { what: "the process that has the queue open panicked over this".into() };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+}
 
 /// Work that may block: it has threads for as long as there is some.
 pub(super) struct SlowWork {

@@ -9,7 +9,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use backlog::{Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start};
+use backlog::{
+    Durability, Error, GroupOptions, Message, MessageState, Options, Outcome, Queue, Start, WhenFull,
+};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -433,4 +435,62 @@ fn a_guest_is_lent_long_messages_in_several_batches() {
 
     assert!((8..16).contains(&first.len()), "{}", first.len());
     assert_eq!(first.len() + rest.iter().map(Vec::len).sum::<usize>(), 24);
+}
+
+#[test]
+fn pushes_that_wait_for_room_keep_nobody_out() {
+    let folder = Folder::new();
+    let full = WhenFull::Block(Duration::from_secs(60));
+    let owner = Options::new(folder.path()).exclusive(false).max_messages(1).when_full(full).open().unwrap();
+    let (guest, worker) = (folder.open(), owner.consumer().unwrap());
+    owner.push("x").unwrap();
+    std::thread::scope(|scope| {
+        let (tells, told) = std::sync::mpsc::channel();
+        for _ in 0..20 {
+            let (guest, tells) = (&guest, tells.clone());
+            scope.spawn(move || {
+                tells.send(()).unwrap();
+                guest.push("y").unwrap();
+            });
+        }
+        told.iter().take(20).for_each(drop);
+
+        for _ in 0..10 {
+            folder.open().close().unwrap();
+        }
+
+        for _ in 0..21 {
+            worker.recv_timeout(SOON).unwrap().expect("a message").ack().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_ticket_of_a_guest_stays_good_though_it_was_answered() {
+    let folder = Folder::new();
+    let (_owner, guest) = (folder.open(), folder.open());
+    let ticket = guest.push_deferred("x").unwrap();
+
+    let offset = ticket.wait_timeout(SOON).unwrap();
+
+    assert_eq!(ticket.wait_timeout(SOON).unwrap(), offset);
+    assert_eq!(ticket.wait().unwrap(), offset);
+    let job = guest.consumer().unwrap().recv().unwrap();
+    let ticket = job.ack_deferred().unwrap();
+    ticket.wait_timeout(SOON).unwrap();
+    ticket.wait().unwrap();
+}
+
+/// The next owner waited for the whole time again, and the guest took it for one that does not answer.
+#[test]
+fn a_takeover_makes_no_receive_longer() {
+    let folder = Folder::new();
+    let (owner, guest) = (folder.open(), folder.open());
+    let (worker, other) = (guest.consumer().unwrap(), owner.consumer().unwrap());
+    let waits = std::thread::spawn(move || worker.recv_timeout(Duration::from_millis(2500)));
+    assert!(other.recv_timeout(Duration::from_millis(1500)).unwrap().is_none());
+
+    owner.close().unwrap();
+
+    assert!(waits.join().unwrap().unwrap().is_none());
 }

@@ -67,7 +67,7 @@ impl World {
             *owner = Some(patiently(&self.options()));
             if self.goes {
                 let heir = patiently(&self.options());
-                owner.take().map(|owner| owner.close().unwrap());
+                owner.take().unwrap().close().unwrap();
                 return heir;
             }
         }
