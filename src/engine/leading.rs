@@ -53,7 +53,10 @@ impl Engine {
     /// Has the committer lead at once for what was handed over.
     pub(crate) fn have_led(self: &Arc<Self>) {
         self.start_committer();
-        self.hurry();
+        if !self.hurry() {
+            // There are no threads to be had: late is better than never.
+            self.lead_for_deferred();
+        }
     }
 
     /// Wakes the committer at once: somebody polls, or has a deadline. Tells whether there is one.

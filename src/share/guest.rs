@@ -205,6 +205,15 @@ impl Guest {
         self.begin_now(waited?, request)
     }
 
+    /// Makes a call for somebody who may not block: it has little to say.
+    ///
+    /// # Errors
+    /// As [`Guest::begin`].
+    pub(super) fn begin_at_once(self: &Arc<Self>, request: Request) -> Result<Calling> {
+        self.check_process()?;
+        self.begin_now(self.lock(), request)
+    }
+
     fn wait_for_room(&self, bytes: usize, until: Option<Duration>) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         while !state.has_room(bytes) {
@@ -335,9 +344,7 @@ impl Guest {
 
     /// Gives back a loan that nobody took. Waits for nothing: whoever does this may be the one who reads.
     pub(crate) fn give_back(self: &Arc<Self>, group: Which, loan: Held) {
-        if self.check_process().is_ok() {
-            let _ = self.begin_now(self.lock(), Request::Settle { group, loan, ending: Ending::Release });
-        }
+        let _ = self.begin_at_once(Request::Settle { group, loan, ending: Ending::Release });
     }
 
     /// Answers everybody, and takes no more calls.

@@ -34,6 +34,9 @@ const SHORT: Duration = Duration::from_millis(1);
 /// into long ones.
 const PAUSE: u32 = 16;
 
+/// So often it looks for others before it leads, at the most.
+const MOST_YIELDS: usize = 1000;
+
 /// What the thread is asked to do.
 enum Command {
     Serve(Arc<Engine>, StdListener),
@@ -119,7 +122,11 @@ impl Server {
                 let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
                 let (server, woken) = (self.clone(), waker.clone());
                 let thread = thread::Builder::new().name("backlog-guests".into());
-                thread.spawn(move || Thread::new(server, poll, woken).run())?;
+                thread.spawn(move || {
+                    // If it panics, nobody is served any more, and who closes a queue does not wait for it.
+                    let _ending = Ending(server.clone());
+                    Thread::new(server, poll, woken).run();
+                })?;
                 state.waker.insert(waker).clone()
             }
         };
@@ -136,6 +143,24 @@ impl Server {
         }
         // Also when the thread ends without a word: then nobody is served any more.
         let _ = hears.recv();
+    }
+}
+
+/// The end of the thread by a panic.
+struct Ending(Arc<Server>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // There may be another thread by now.
+            return;
+        }
+        let mut state = self.0.lock();
+        state.waker = None;
+        // With them go the ends of those who wait.
+        let commands = std::mem::take(&mut state.commands);
+        drop(state);
+        drop(commands);
     }
 }
 
@@ -338,7 +363,11 @@ impl Thread {
         if begun < self.queues[at].leads_from {
             return self.queues[at].have_led();
         }
-        while self.queues[at].engine.is_patient() {
+        // Counted, too: a clock that is moved by hand stands still.
+        for _ in 0..MOST_YIELDS {
+            if !self.queues[at].engine.is_patient() {
+                break;
+            }
             // A poll can wait for milliseconds only; and whoever is about to push may need this processor.
             std::thread::yield_now();
             self.listen(events, Some(Duration::ZERO));

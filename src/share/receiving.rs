@@ -35,7 +35,7 @@ impl Member {
                 let calling = match &receiving.calling {
                     Some(calling) => calling,
                     None => {
-                        let begun = guest.begin(receive_request(guest, which, ask), None)?;
+                        let begun = guest.begin_at_once(receive_request(guest, which, ask))?;
                         receiving.calling.insert(begun)
                     }
                 };

@@ -3,7 +3,7 @@
 //! A guest's thread reads answers until the owner is gone. Then, again and again: if the lock can be had it opens the
 //! queue and serves it, itself too; else it connects to whoever has it. What was not answered is sent again.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -96,6 +96,27 @@ pub(super) fn visit(
     Ok(Some(guest))
 }
 
+/// Tells whether something was missing that comes back by itself: room, descriptors, memory. Calls wait for it.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Full { .. } => true,
+        Error::Io { source, .. } => {
+            matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory
+            ) || names_descriptors(source)
+        }
+        _ => false,
+    }
+}
+
+/// There is no kind for it.
+fn names_descriptors(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 impl Guest {
     /// Reads answers while nobody does who waits for one, and finds the next owner, until this process's part is closed.
     fn stay(self: Arc<Self>, mut link: Link) {
@@ -149,12 +170,14 @@ impl Guest {
                         return Err(Error::Closed);
                     }
                     Err(Error::Locked { .. }) => {}
+                    Err(error) if passes(&error) => self.clock.pause(GLANCE),
                     Err(error) => return Err(error),
                 }
             }
             match self.connect(None) {
                 Ok(met) => return Ok(met),
                 Err(Missed::Nobody) => self.clock.pause(AGAIN),
+                Err(Missed::For(error)) if passes(&error) => self.clock.pause(GLANCE),
                 Err(Missed::For(error)) => return Err(error),
             }
         }

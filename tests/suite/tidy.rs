@@ -69,8 +69,9 @@ const FILES: &[&str] = &["storage/disk", "cli"];
 const ROOTS: [&str; 3] = ["lib", "main", "bin"];
 /// A file has fewer lines.
 const LINES: usize = 500;
-/// The macro that makes a test of behaviour run on the real and on the simulated disk.
+/// The macros that make a test of behaviour run on the real and on the simulated disk; the second, as a guest too.
 const BOTH_DISKS: &str = "on_both_disks";
+const EVERYWHERE: &str = "everywhere";
 
 /// A Rust file: its path from the repository's folder, and its text.
 struct Source {
@@ -216,8 +217,8 @@ fn check_behaviour(source: &Source, stripped: &str, found: &mut Vec<String>) {
     if compact.contains("#[test]") {
         found.push(format!("{}: has a #[test] of its own; use {BOTH_DISKS}!", source.path));
     }
-    if !compact.contains(&format!("{BOTH_DISKS}!")) {
-        found.push(format!("{}: tests nothing by {BOTH_DISKS}!", source.path));
+    if ![BOTH_DISKS, EVERYWHERE].iter().any(|name| compact.contains(&format!("{name}!"))) {
+        found.push(format!("{}: tests nothing by {BOTH_DISKS}! or {EVERYWHERE}!", source.path));
     }
 }
 
@@ -370,4 +371,5 @@ fn a_behaviour_test_that_goes_past_the_two_disks_is_caught() {
     assert!(said(path, "on_both_disks! { fn a() {} }\n#[test]\nfn b() {}").contains("of its own"));
     assert!(said(path, "fn a() {}").contains("tests nothing"));
     assert_eq!(said(path, "//! #[test]\non_both_disks! { fn a() {} }"), "");
+    assert_eq!(said(path, "//! x?\neverywhere! { fn a() {} }"), "");
 }
