@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::is_lack_of_room;
@@ -307,6 +307,19 @@ struct DiskFile {
 }
 
 impl DiskFile {
+    /// Returns how many names the file has.
+    ///
+    /// Asks for nothing else: who asks for times has Linux (from 6.13 on) note the time of the next write to the
+    /// nanosecond, which makes the inode dirty, and a write and sync took 131 µs in place of 91.
+    fn names(&self) -> io::Result<u64> {
+        let asked = StatxFlags::NLINK;
+        match retry(|| Ok(rustix::fs::statx(&self.file, c"", AtFlags::EMPTY_PATH, asked)?)) {
+            Ok(told) if told.stx_mask & asked.bits() != 0 => Ok(told.stx_nlink.into()),
+            // A kernel, or a sandbox, without the call.
+            _ => Ok(retry(|| self.file.metadata())?.nlink()),
+        }
+    }
+
     /// Says whether stores into written blocks cannot fault on this file system: it overwrites in
     /// place, so that they need no space.
     fn overwrites_in_place(&self) -> io::Result<bool> {
@@ -332,7 +345,7 @@ impl File for DiskFile {
     }
 
     fn check_name(&self) -> io::Result<()> {
-        if self.is_counted && retry(|| self.file.metadata())?.nlink() == 0 {
+        if self.is_counted && self.names()? == 0 {
             return Err(removed());
         }
         Ok(())
