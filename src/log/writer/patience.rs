@@ -44,19 +44,22 @@ impl Patience {
             return false;
         }
         let mut missing = self.last.clone();
-        let mut any = false;
+        let mut there = 0;
         for source in sources(jobs) {
-            any = true;
+            there += 1;
             if let Ok(at) = missing.binary_search(&source) {
                 missing.remove(at);
             }
         }
-        if !any || missing.is_empty() {
+        if there == 0 || missing.is_empty() {
             return false;
         }
         let now = now();
         let (since, _) = *self.since.get_or_insert((now, jobs.len()));
-        now.saturating_sub(since) < (self.took / 2).min(LONGEST)
+        // Who is there loses the time that he waits, and who comes gains that of a sync. Half of it, for not all may come.
+        let missing = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        let most = (self.took / 2).saturating_mul(missing) / there;
+        now.saturating_sub(since) < most.min(LONGEST)
     }
 
     /// Notes who is in the group that is led now.
@@ -131,7 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_waited_for_longer_than_half_a_sync() {
+    fn the_more_there_are_and_the_fewer_are_missing_the_shorter_is_the_wait() {
+        let mut patience = after(&[1, 2, 3, 4]);
+        assert!(is_worth(&mut patience, &[1], 0));
+        assert!(is_worth(&mut patience, &[1], 149), "three may come, and one waits");
+        assert!(!is_worth(&mut patience, &[1], 150));
+        assert!(is_worth(&mut patience, &[1, 2, 3], 16), "one may come, and three wait");
+        assert!(!is_worth(&mut patience, &[1, 2, 3], 17));
+    }
+
+    #[test]
+    fn one_does_not_wait_for_one_longer_than_half_a_sync() {
         let mut patience = after(&[1, 2]);
         assert!(is_worth(&mut patience, &[1], 1000));
         assert!(is_worth(&mut patience, &[1], 1049));
