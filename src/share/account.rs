@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::answer::Slot;
 use crate::engine::Engine;
+use crate::engine::origin::LogEnd;
 use crate::engine::request::{Held, Reply, Request, Which};
 use crate::error::{Error, Result};
 use crate::format::entry::HELD;
@@ -23,9 +24,9 @@ pub(super) struct State {
     pub(super) calls: BTreeMap<u64, Arc<Open>>,
     pub(super) in_flight: usize,
     /// Numbers of pushes that were not answered, and where the log ended, as it was known when they were made.
-    pub(super) unheard: BTreeMap<u64, u64>,
+    pub(super) unheard: BTreeMap<u64, LogEnd>,
     /// Where the log ends, as the last answer said.
-    pub(super) end: u64,
+    pub(super) end: LogEnd,
     /// Messages on loan here, for as long as their holder lives.
     pub(super) held: BTreeMap<(u64, Held), String>,
     pub(super) connected: bool,

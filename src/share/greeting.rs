@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::codec::{self, Bytes, Deserialize, Serialize};
+use crate::engine::origin::LogEnd;
 use crate::engine::recovery::Recovery;
 use crate::engine::request::{Fault, Held, Reply, Request, Which};
 use crate::error::Error;
@@ -26,7 +27,7 @@ pub(crate) struct Hello {
     /// Its pushes say that they come from there, whatever connection they take.
     pub(crate) producer: u32,
     /// Where the log ended, as it heard before it sent the oldest push that it has no answer to.
-    pub(crate) since: Option<u64>,
+    pub(crate) since: Option<LogEnd>,
 }
 
 /// A holder of an earlier connection.
@@ -42,8 +43,8 @@ pub(crate) enum Welcome {
     In {
         process: u32,
         queue: u128,
-        /// Where the log ends: its next offset.
-        end: u64,
+        /// Where the log ends.
+        end: LogEnd,
         /// Bytes of the longest message.
         max_message_bytes: u64,
         recovery: Box<Found>,
@@ -91,7 +92,7 @@ pub(crate) struct Call<R = Request> {
 pub(crate) struct Answer {
     pub(crate) id: u64,
     /// Where the log ends.
-    pub(crate) end: u64,
+    pub(crate) end: LogEnd,
     pub(crate) reply: Reply,
 }
 

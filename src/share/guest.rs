@@ -20,6 +20,7 @@ use super::reading::{Ears, Link};
 use super::wire::Wire;
 use crate::clock::{self, Clock};
 use crate::codec::{self, Bytes};
+use crate::engine::origin::LogEnd;
 use crate::engine::recovery::Recovery;
 use crate::engine::request::{Ending, Held, Reply, Request, Sent, Which};
 use crate::engine::{Engine, check_length};
@@ -363,7 +364,7 @@ impl Guest {
 
     /// Lists what is held by earlier holders, which the next owner is told; and from where on unanswered pushes are to
     /// be looked for.
-    pub(super) fn earlier(&self) -> (Vec<Earlier>, Option<u64>) {
+    pub(super) fn earlier(&self) -> (Vec<Earlier>, Option<LogEnd>) {
         let state = self.lock();
         let loans = |holder: u32| {
             let mine = state.held.iter().filter(|((_, (_, delivery)), _)| holder_of(*delivery) == holder);
@@ -379,7 +380,7 @@ impl Guest {
     pub(super) fn connected(
         &self,
         stream: Box<dyn Wire>,
-        (owner, end): (u32, u64),
+        (owner, end): (u32, LogEnd),
         holder: (u32, Box<dyn Lock>),
     ) {
         let mut state = self.lock();

@@ -267,7 +267,7 @@ impl Host {
         if let Some(visitor) = self.visitors.get_mut(&token) {
             visitor.greeting = true;
             visitor.producer = hello.producer;
-            visitor.unheard = Unheard::since(hello.since);
+            visitor.unheard = Unheard::since(hello.since.map(|since| since.offset));
         }
         // Before its earlier holders are not absent any more: from here on what it has not heard of is kept, and
         // it is to be found once more should this owner end, too.
@@ -308,7 +308,7 @@ impl Host {
         let welcome = Welcome::In {
             process: std::process::id(),
             queue: engine.queue,
-            end: engine.log.next(),
+            end: engine.log_end(),
             max_message_bytes: engine.settings.max_message_bytes,
             recovery: Box::new(Found::of(&engine.recovery)),
         };
@@ -439,7 +439,7 @@ impl Host {
             // Not its queue is closed, but our part in it: the next owner answers.
             return;
         }
-        let answer = Answer { id, end: self.engine.log.next(), reply };
+        let answer = Answer { id, end: self.engine.log_end(), reply };
         visitor.outgoing.put(&codec::encode(&answer));
     }
 }

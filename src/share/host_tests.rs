@@ -8,6 +8,7 @@ use super::greeting::{Answer, Call, Hello, Welcome, greet, greeted};
 use super::host::{Host, Ready};
 use crate::clock::ManualClock;
 use crate::codec::{self, Bytes};
+use crate::engine::origin::LogEnd;
 use crate::engine::request::{Ending, Reply, Request, Sent, Which};
 use crate::engine::{Engine, From, NewGroup, holders};
 use crate::format::record::{self, Tag};
@@ -46,7 +47,14 @@ impl World {
     fn greet(&mut self, token: usize, since: Option<u64>) {
         let (holder, lock) = holders::hold(&self.disk).unwrap();
         self.held.push(lock);
-        let hello = Hello { process: 1, holder, queue: None, earlier: Vec::new(), producer: PRODUCER, since };
+        let hello = Hello {
+            process: 1,
+            holder,
+            queue: None,
+            earlier: Vec::new(),
+            producer: PRODUCER,
+            since: since.map(LogEnd::at),
+        };
         self.host.came(token);
         self.say(token, &greet(&hello));
         let body = self.hear(token);

@@ -6,6 +6,7 @@ use super::greeting::{Answer, Call};
 use super::world::Known;
 use crate::codec::{self, Bytes};
 use crate::engine::From;
+use crate::engine::origin::LogEnd;
 use crate::engine::request::{Ending, Fault, Held, Reply, Request, Sent, Which};
 use crate::format::snapshot::Policy;
 use crate::group::rule::MessageState;
@@ -112,5 +113,5 @@ pub fn answers(id: u64) -> Vec<Vec<u8>> {
         Reply::Looked { found: Vec::new(), next: u64::MAX },
         Reply::Told(Bytes(vec![1; 9])),
     ];
-    replies.into_iter().map(|reply| codec::encode(&Answer { id, end: u64::MAX, reply })).collect()
+    replies.into_iter().map(|reply| codec::encode(&Answer { id, end: LogEnd::at(u64::MAX), reply })).collect()
 }

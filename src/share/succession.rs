@@ -16,6 +16,7 @@ use super::guest::{Guest, LAST_WORDS, Told};
 use super::owner;
 use super::reading::{Ears, Link, Met, Mouth};
 use crate::clock::Clock;
+use crate::engine::origin::LogEnd;
 use crate::engine::request::Request;
 use crate::engine::{Engine, holders};
 use crate::error::{Error, Result};
@@ -230,7 +231,7 @@ impl Guest {
     }
 
     /// Takes what an owner says to that: its process, and where the log ends.
-    pub(super) fn welcomed(&self, body: &[u8]) -> std::result::Result<(u32, u64), Missed> {
+    pub(super) fn welcomed(&self, body: &[u8]) -> std::result::Result<(u32, LogEnd), Missed> {
         let path = self.storage.root().join(names::SOCKET);
         let welcome = greeted(body).map_err(|strange| Missed::For(strange.of_owner(path)))?;
         match welcome {
