@@ -115,8 +115,13 @@ impl Lock for Held {
 }
 
 fn note(file: &fs::File, text: &str) -> io::Result<()> {
-    retry(|| file.set_len(0))?;
-    file.write_all_at(text.as_bytes(), 0)
+    file.write_all_at(text.as_bytes(), 0)?;
+    // Not emptied first: ext4 writes a file that was emptied, and filled again, at once, and a takeover waits for that.
+    let length = text.len() as u64;
+    if retry(|| file.metadata())?.len() > length {
+        retry(|| file.set_len(length))?;
+    }
+    Ok(())
 }
 
 fn is_contended(error: &io::Error) -> bool {
