@@ -48,7 +48,7 @@ impl Engine {
         }
         // Behind the groups: whoever waited for it has the answer.
         self.helper.stop();
-        self.spare.discard(&*self.storage);
+        let spare = self.spare.discard(&*self.storage);
         let writer = self.commit.retire(|_| false);
         let log = match writer {
             Some(mut writer) => writer.close(&marks),
@@ -56,6 +56,8 @@ impl Engine {
         };
         // Closed, never unlocked: a forked child may share it.
         drop(lock(&self.lock).take());
+        // Up to 64 MiB, 13 ms: whoever opens the queue next does not wait for that.
+        drop(spare);
         written.and(log).and(groups)
     }
 

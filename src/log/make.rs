@@ -152,10 +152,12 @@ impl Making {
         Ok(())
     }
 
-    /// Removes the file again.
-    pub(crate) fn discard(self, storage: &dyn Storage) {
+    /// Removes the file again. Once what is returned is dropped its blocks are free; that takes the longer, the more
+    /// there are.
+    pub(crate) fn discard(self, storage: &dyn Storage) -> Arc<dyn File> {
         // The manifest does not name it: should this fail, the next opening sweeps it.
         let _ = storage.remove(&names::segment(self.number));
+        self.file
     }
 
     fn failed(&self, storage: &dyn Storage, doing: &'static str, error: std::io::Error) -> Error {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::make::{self, Making};
 use crate::error::{Error, Result};
 use crate::plant::{Plant, planted};
-use crate::storage::Storage;
+use crate::storage::{File, Storage};
 
 /// Bytes filled and synced in one step: the writer waits that long at the most.
 const STEP: u64 = 1 << 20;
@@ -148,13 +148,11 @@ impl Spare {
         self.lock().making.as_ref().map(|making| making.filled)
     }
 
-    /// Removes what was made ahead: the queue closes.
-    pub(crate) fn discard(&self, storage: &dyn Storage) {
+    /// Removes what was made ahead: the queue closes. Its blocks are free once what is returned is dropped.
+    pub(crate) fn discard(&self, storage: &dyn Storage) -> Option<Arc<dyn File>> {
         let mut state = self.lock();
         state.closed = true;
-        if let Some(making) = state.making.take() {
-            making.discard(storage);
-        }
+        state.making.take().map(|making| making.discard(storage))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

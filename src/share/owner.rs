@@ -308,10 +308,14 @@ impl Thread {
                             let _ = clear(&*engine.storage);
                         }
                     }
+                    drop(engine);
                     let _ = told.send(());
                 }
                 Command::End(engine, told) => {
                     self.end(&engine);
+                    // Before it is told: with the last hold on the queue its files are closed, and whoever closed it may go on
+                    // to unmount them.
+                    drop(engine);
                     let _ = told.send(());
                 }
             }
