@@ -101,12 +101,7 @@ pub(super) fn visit(
 fn passes(error: &Error) -> bool {
     match error {
         Error::Full { .. } => true,
-        Error::Io { source, .. } => {
-            matches!(
-                source.kind(),
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory
-            ) || names_descriptors(source)
-        }
+        Error::Io { source, .. } => source.kind() == ErrorKind::OutOfMemory || names_descriptors(source),
         _ => false,
     }
 }
