@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Slot;
-use crate::engine::Engine;
 use crate::engine::origin::LogEnd;
 use crate::engine::request::{Held, Reply, Request, Which};
 use crate::error::{Error, Result};
@@ -39,8 +38,6 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// Why no owner could be found.
     pub(super) failed: Option<Error>,
-    /// This process became the owner itself.
-    pub(super) own: Option<Arc<Engine>>,
 }
 
 /// A call that was not answered.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -53,10 +53,10 @@ pub(crate) struct Guest {
     pub(super) desk: Desk<Link, Reply>,
     /// What whoever reads listens with; none where a test carries the bytes.
     pub(super) ears: OnceLock<Arc<Ears>>,
-    /// This process became the owner, and calls the queue itself; see `here`.
-    pub(super) direct: OnceLock<Arc<Engine>>,
-    /// It became the owner.
-    owns: AtomicBool,
+    /// This process became the owner itself. Set while the state is held.
+    pub(super) own: OnceLock<Arc<Engine>>,
+    /// And calls the queue itself; see `here`.
+    pub(super) is_direct: AtomicBool,
 }
 
 /// What the first owner said of the queue.
@@ -95,26 +95,16 @@ impl Guest {
             told: OnceLock::new(),
             desk: Desk::default(),
             ears: OnceLock::new(),
-            direct: OnceLock::new(),
-            owns: AtomicBool::new(false),
+            own: OnceLock::new(),
+            is_direct: AtomicBool::new(false),
         }
     }
 
     /// Notes that this process has become the owner; `false` where it was closed meanwhile: nobody else would close it.
     #[must_use]
     pub(super) fn took_over(&self, engine: &Arc<Engine>) -> bool {
-        let mut state = self.lock();
-        if state.closed {
-            return false;
-        }
-        state.own = Some(engine.clone());
-        drop(state);
-        self.owns.store(true, Ordering::Release);
-        true
-    }
-
-    pub(super) fn owns(&self) -> bool {
-        self.owns.load(Ordering::Acquire)
+        let state = self.lock();
+        !state.closed && self.own.set(engine.clone()).is_ok()
     }
 
     /// Refuses in a fork: the connection is the parent's.
@@ -454,23 +444,23 @@ impl Guest {
             while !state.closed {
                 state = clock::wait(&*self.clock, &self.changed, state, None);
             }
-            let own = state.own.clone();
             drop(state);
             // Whoever closes second hears the same, and not before it is so.
-            return own.map_or(Ok(()), |engine| super::owner::close(&engine));
+            return self.close_own();
         }
         if let Some(leaving) = self.leave(state) {
             // Whoever opens the queue next finds the loans given back. An owner that is stopped is not waited for.
             leaving.wait(Some(self.clock.now().saturating_add(LAST_WORDS)));
         }
-        let mut state = self.lock();
-        let own = state.own.clone();
-        state.closed = true;
-        drop(state);
+        self.lock().closed = true;
         self.changed.notify_all();
         self.desk.close();
         self.ring();
-        own.map_or(Ok(()), |engine| super::owner::close(&engine))
+        self.close_own()
+    }
+
+    fn close_own(&self) -> Result<()> {
+        self.own.get().map_or(Ok(()), super::owner::close)
     }
 }
 

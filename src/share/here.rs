@@ -5,6 +5,7 @@
 //! that was made before it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::guest::Guest;
 use super::member::Member;
@@ -14,19 +15,17 @@ use crate::engine::Engine;
 impl Guest {
     /// Returns the queue, where this process became its owner and calls it directly.
     pub(super) fn direct(&self) -> Option<&Arc<Engine>> {
-        if let Some(engine) = self.direct.get() {
-            return Some(engine);
+        let engine = self.own.get()?;
+        if !self.is_direct.load(Ordering::Acquire) {
+            // In a fork no lock is taken.
+            self.check_process().ok()?;
+            let state = self.lock();
+            if state.closing || !state.only_receives() {
+                return None;
+            }
+            self.is_direct.store(true, Ordering::Release);
         }
-        // In a fork no lock is taken.
-        if !self.owns() || self.check_process().is_err() {
-            return None;
-        }
-        let state = self.lock();
-        if let (Some(engine), true) = (&state.own, !state.closing && state.only_receives()) {
-            let _ = self.direct.set(engine.clone());
-        }
-        drop(state);
-        self.direct.get()
+        Some(engine)
     }
 }
 

@@ -155,7 +155,7 @@ impl Guest {
             if self.lock().closed {
                 return Err(Error::Closed);
             }
-            if !self.owns() {
+            if self.own.get().is_none() {
                 // What it wanted changed was changed when it came, and may have been since.
                 let limits = Wanted::default();
                 let settings = Settings { create: false, limits, ..self.settings.clone() };
