@@ -25,15 +25,13 @@ use super::plant::{Plant, planted};
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 use super::wake::Wake;
 
-/// So often a leader yields to others at the most, before he goes.
-const MOST_YIELDS: usize = 1000;
-
 /// What a leader does. `S` is what is shared under the lock.
 pub(crate) trait Worker<S>: Send {
     /// What one group of waiters wants done.
     type Group;
 
-    /// Tells whether a leader is to let others join before it gathers; asked again after each yield.
+    /// Tells whether a leader is to let others join before it gathers; asked again after each yield. It
+    /// says no in the end, whoever comes.
     fn is_patient(&mut self, shared: &S) -> bool;
 
     /// Takes everything that waits. The lock is held.
@@ -295,11 +293,7 @@ impl<S, W: Worker<S>> Commit<S, W> {
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a, S, W>) -> Guard<'a, S, W> {
         let Some(worker) = guard.lock.worker.take() else { return guard };
         let mut lead = Lead { commit: self, worker: Some(worker), group: None, waited: guard.lock.waiting };
-        // A clock that is moved by hand stands still: the yields are counted too.
-        for _ in 0..MOST_YIELDS {
-            if !lead.worker.as_mut().is_some_and(|worker| worker.is_patient(&guard)) {
-                break;
-            }
+        while lead.worker.as_mut().is_some_and(|worker| worker.is_patient(&guard)) {
             drop(guard);
             yield_now();
             guard = self.lock();

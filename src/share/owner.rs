@@ -34,9 +34,6 @@ const SHORT: Duration = Duration::from_millis(1);
 /// into long ones.
 const PAUSE: u32 = 16;
 
-/// So often it looks for others before it leads, at the most.
-const MOST_YIELDS: usize = 1000;
-
 /// What the thread is asked to do.
 enum Command {
     Serve(Arc<Engine>, StdListener),
@@ -367,11 +364,7 @@ impl Thread {
         if begun < self.queues[at].leads_from {
             return self.queues[at].have_led();
         }
-        // Counted, too: a clock that is moved by hand stands still.
-        for _ in 0..MOST_YIELDS {
-            if !self.queues[at].engine.is_patient() {
-                break;
-            }
+        while self.queues[at].engine.is_patient() {
             // A poll can wait for milliseconds only; and whoever is about to push may need this processor.
             std::thread::yield_now();
             self.listen(events, Some(Duration::ZERO));

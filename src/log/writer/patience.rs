@@ -12,6 +12,8 @@ use super::job::{Job, Wish};
 
 /// Nobody waits longer for others: by then they are back, if they come at once.
 const LONGEST: Duration = Duration::from_millis(1);
+/// Nor does anybody ask more often: a clock that is moved by hand stands still.
+const MOST_ASKED: u32 = 1000;
 /// Among so many it makes no difference who is missing.
 const MANY: usize = 64;
 /// So many groups at the most are led without waiting, after it did not pay.
@@ -26,6 +28,8 @@ pub(super) struct Patience {
     took: Duration,
     /// Since when it is waited, and how many had come by then.
     since: Option<(Duration, usize)>,
+    /// How often it was asked meanwhile.
+    asked: u32,
     /// So many groups are led without waiting.
     skip: u32,
     penalty: u32,
@@ -56,14 +60,16 @@ impl Patience {
         }
         let now = now();
         let (since, _) = *self.since.get_or_insert((now, jobs.len()));
+        self.asked += 1;
         // Who is there loses the time that he waits, and who comes gains that of a sync. Half of it, for not all may come.
         let missing = u32::try_from(missing.len()).unwrap_or(u32::MAX);
         let most = (self.took / 2).saturating_mul(missing) / there;
-        now.saturating_sub(since) < most.min(LONGEST)
+        self.asked <= MOST_ASKED && now.saturating_sub(since) < most.min(LONGEST)
     }
 
     /// Notes who is in the group that is led now.
     pub(super) fn gathered(&mut self, jobs: &[Job], now: impl FnOnce() -> Duration) {
+        self.asked = 0;
         self.last.clear();
         if jobs.len() <= MANY {
             self.last.extend(sources(jobs));
@@ -131,6 +137,15 @@ mod tests {
         assert!(is_worth(&mut patience, &[2], 0));
         assert!(is_worth(&mut patience, &[2, 7, 1], 10), "3 is missing, whoever else came");
         assert!(!is_worth(&mut patience, &[2, 7, 1, 3], 20));
+    }
+
+    #[test]
+    fn a_wait_ends_though_the_clock_stands_still() {
+        let mut patience = after(&[1, 2]);
+
+        let asked = (0..).take_while(|_| is_worth(&mut patience, &[1], 0)).take(2000).count();
+
+        assert_eq!(asked, 1000);
     }
 
     #[test]
