@@ -7,6 +7,7 @@ pub(crate) mod account;
 pub(crate) mod answer;
 pub(crate) mod calls;
 pub(crate) mod desk;
+mod edge;
 pub(crate) mod extending;
 pub(crate) mod frame;
 pub(crate) mod greeting;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::edge::{Edge, interest};
 use super::host::{Host, Ready};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -185,11 +186,8 @@ struct Served {
 struct Guest {
     stream: UnixStream,
     queue: usize,
-    readable: bool,
-    /// It sends no more than what has come.
-    hung_up: bool,
-    /// It took less than was to be sent: the thread hears when it takes more. Not otherwise, or it would be woken
-    /// by each answer that a guest reads.
+    edge: Edge,
+    /// It took less than was to be sent: the thread hears when it takes more.
     blocked: bool,
     /// There is something to be done with it.
     touched: bool,
@@ -246,8 +244,7 @@ impl Thread {
         for event in &*events {
             let Token(token) = event.token();
             if let Some(guest) = self.guests.get_mut(&token) {
-                guest.hung_up |= event.is_read_closed() || event.is_error();
-                guest.readable |= event.is_readable() || guest.hung_up;
+                guest.edge.told(event);
                 guest.touched = true;
             } else {
                 self.accept(token);
@@ -266,10 +263,9 @@ impl Thread {
             }
             let token = self.next;
             self.next += 1;
-            if self.poll.registry().register(&mut stream, Token(token), Interest::READABLE).is_ok() {
+            if self.poll.registry().register(&mut stream, Token(token), interest(false)).is_ok() {
                 served.host.came(token);
-                let guest =
-                    Guest { stream, queue, readable: true, hung_up: false, blocked: false, touched: true };
+                let guest = Guest { stream, queue, edge: Edge::default(), blocked: false, touched: true };
                 self.guests.insert(token, guest);
             }
         }
@@ -404,16 +400,15 @@ impl Thread {
         let Some(served) = self.queues.iter_mut().find(|served| served.token == guest.queue) else { return };
         let host = &mut served.host;
         let mut ended = false;
-        if guest.readable && host.wants(token) {
+        if guest.edge.is_readable() && host.wants(token) {
             match guest.stream.read(&mut self.buffer) {
                 Ok(0) => ended = true,
                 Ok(count) => {
-                    // There may be more; others have their turn first. Where less came than there was room for
-                    // there is none, but for the end, and what comes now is told of.
-                    guest.readable = count == self.buffer.len() || guest.hung_up;
+                    // There may be more; others have their turn first.
+                    guest.edge.read(count, self.buffer.len());
                     host.received(token, &self.buffer[..count]);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => guest.readable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => guest.edge.found_nothing(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => guest.touched = true,
                 Err(_) => ended = true,
             }
@@ -432,14 +427,12 @@ impl Thread {
             }
         }
         if blocked != guest.blocked {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let interest = if blocked { both } else { Interest::READABLE };
-            // Asked anew the system tells at once what is there already: nothing is missed in between.
-            ended |= self.poll.registry().reregister(&mut guest.stream, Token(token), interest).is_err();
+            ended |=
+                self.poll.registry().reregister(&mut guest.stream, Token(token), interest(blocked)).is_err();
             guest.blocked = blocked;
         }
         // What was let in since there was no room for more is read on.
-        guest.touched |= guest.readable && host.wants(token);
+        guest.touched |= guest.edge.is_readable() && host.wants(token);
         if ended || (host.is_over(token) && host.outgoing(token).is_empty()) {
             host.went(token);
             if let Some(mut guest) = self.guests.remove(&token) {

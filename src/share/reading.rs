@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::answer::Slot;
 use super::desk::Connection;
+use super::edge::{Edge, interest};
 use super::frame::{self, Incoming};
 use super::greeting::Answer;
 use super::guest::Guest;
@@ -22,6 +23,7 @@ const WAKER: Token = Token(0);
 const OWNER: Token = Token(1);
 /// So much is read at once.
 const PIECE: usize = 256 << 10;
+
 /// A connection to an owner that let us in.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -30,10 +32,7 @@ pub(super) struct Link {
     stream: Arc<UnixStream>,
     incoming: Incoming,
     buffer: Vec<u8>,
-    /// All that had come was read: what comes now is told of.
-    dry: bool,
-    /// The owner sends no more than what has come.
-    hung_up: bool,
+    edge: Edge,
     over: bool,
 }
 
@@ -70,16 +69,13 @@ impl Ears {
 
     /// Has it told when something comes on a connection. Forgotten when that is closed.
     pub(super) fn register(&self, stream: &UnixStream) -> io::Result<()> {
-        self.registry.register(&mut SourceFd(&stream.as_raw_fd()), OWNER, Interest::READABLE)
+        self.registry.register(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest(false))
     }
 
-    /// Has it told when the owner takes more, too. Not always, or whoever reads would be woken by each request that the
-    /// owner reads.
-    pub(super) fn hear_when_it_takes_more(&self, stream: &UnixStream, wanted: bool) {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let interest = if wanted { both } else { Interest::READABLE };
-        // Asked anew the system tells at once what is there already. If it refuses, the connection is over.
-        let _ = self.registry.reregister(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest);
+    /// Has it told when the owner takes more, too.
+    fn hear_when_it_takes_more(&self, stream: &UnixStream, wanted: bool) {
+        // If the system refuses, the connection is over.
+        let _ = self.registry.reregister(&mut SourceFd(&stream.as_raw_fd()), OWNER, interest(wanted));
     }
 }
 
@@ -126,7 +122,7 @@ impl Connection for Link {
 impl Link {
     pub(super) fn new(poll: Poll, Met { stream, incoming }: Met) -> Self {
         let (events, buffer) = (Events::with_capacity(8), vec![0; PIECE]);
-        Self { poll, events, stream, incoming, buffer, dry: false, hung_up: false, over: false }
+        Self { poll, events, stream, incoming, buffer, edge: Edge::default(), over: false }
     }
 
     /// Goes on with another connection.
@@ -141,11 +137,10 @@ impl Link {
         match (&*self.stream).read(&mut self.buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
-                // Where less came than there was room for there is no more; but for the end, if that has come.
-                self.dry = count < self.buffer.len() && !self.hung_up;
+                self.edge.read(count, self.buffer.len());
                 self.incoming.add(&self.buffer[..count]);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.dry = true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.edge.found_nothing(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -169,8 +164,7 @@ impl Link {
         let mut takes_more = false;
         for event in self.events.iter().filter(|event| event.token() == OWNER) {
             takes_more |= event.is_writable();
-            self.hung_up |= event.is_read_closed() || event.is_error();
-            self.dry &= !(event.is_readable() || self.hung_up);
+            self.edge.told(event);
         }
         Ok(takes_more)
     }
@@ -186,13 +180,13 @@ impl Guest {
         done: impl Fn() -> bool,
     ) {
         loop {
-            if !link.dry && link.read(self).is_err() {
+            if link.edge.is_readable() && link.read(self).is_err() {
                 link.over = true;
             }
             if link.over || done() {
                 return;
             }
-            if !link.dry {
+            if link.edge.is_readable() {
                 continue;
             }
             let now = self.clock.now();
