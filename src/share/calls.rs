@@ -37,7 +37,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::push`].
     pub(crate) fn push(&self, records: &[Record<'_>], level: Durability) -> Result<Offsets> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.push(records, level),
             Self::Guest(guest) => {
                 guest.check_open()?;
@@ -55,7 +55,7 @@ impl Place {
     /// # Errors
     /// When they can never be stored.
     pub(crate) fn push_deferred(&self, records: &[Record<'_>], level: Durability) -> Result<Promise> {
-        Ok(match self.now().as_ref().unwrap_or(self) {
+        Ok(match &*self.now() {
             Self::Own(engine) => Promise::Push(engine.push_deferred(records, level)?),
             Self::Guest(guest) => {
                 guest.check_length(records)?;
@@ -69,7 +69,7 @@ impl Place {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn sync(&self) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.sync(),
             Self::Guest(guest) => guest.call(Request::Sync, None).map(drop),
         }
@@ -80,7 +80,7 @@ impl Place {
     /// # Errors
     /// [`Error::NoSuchGroup`], [`Error::Damaged`] if its files are, [`Error::Closed`].
     pub(crate) fn group(&self, name: &str) -> Result<Member> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => Ok(Member::Own(engine.clone(), engine.group(name)?)),
             Self::Guest(guest) => member(guest, name, Request::Group { name: name.to_owned(), new: None }),
         }
@@ -91,7 +91,7 @@ impl Place {
     /// # Errors
     /// As [`Place::create_group`].
     pub(crate) fn group_or_create(&self, name: &str, new: NewGroup) -> Result<Member> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => Ok(Member::Own(engine.clone(), engine.group_or_create(name, &new)?)),
             Self::Guest(guest) => match self.group(name) {
                 Err(Error::NoSuchGroup { .. }) => {
@@ -107,7 +107,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::create_group`].
     pub(crate) fn create_group(&self, name: &str, new: NewGroup) -> Result<Member> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => Ok(Member::Own(engine.clone(), engine.create_group(name, &new)?)),
             Self::Guest(guest) => {
                 if !crate::format::names::is_group(name) {
@@ -123,7 +123,7 @@ impl Place {
     /// # Errors
     /// [`Error::NoSuchGroup`], or when the disk refuses.
     pub(crate) fn remove_group(&self, name: &str) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.remove_group(name),
             Self::Guest(guest) => guest.call(Request::RemoveGroup { name: name.to_owned() }, None).map(drop),
         }
@@ -131,7 +131,7 @@ impl Place {
 
     /// Lists the groups that work, by name; none where nobody answers.
     pub(crate) fn groups(&self) -> Vec<String> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.group_names(),
             Self::Guest(guest) => match guest.call(Request::Groups, None) {
                 Ok(Reply::Names(names)) => names,
@@ -146,7 +146,7 @@ impl Place {
     /// As [`crate::Queue::every`].
     #[cfg(feature = "schedules")]
     pub(crate) fn schedule(&self, name: &str, cron: &str, missed: MissedTicks, plan: Plan) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.schedule_planned(name, cron, missed, plan),
             Self::Guest(guest) => {
                 let (name, cron, missed) = (name.to_owned(), cron.to_owned(), missed.number());
@@ -162,7 +162,7 @@ impl Place {
     /// As [`crate::Queue::unschedule`].
     #[cfg(feature = "schedules")]
     pub(crate) fn unschedule(&self, name: &str) -> Result<bool> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.unschedule(name),
             Self::Guest(guest) => match guest.call(Request::Unschedule { name: name.to_owned() }, None)? {
                 Reply::Flag(was) => Ok(was),
@@ -174,7 +174,7 @@ impl Place {
     /// Lists the schedules; none where nobody answers.
     #[cfg(feature = "schedules")]
     pub(crate) fn schedules(&self) -> Vec<Told> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.schedules(),
             Self::Guest(guest) => guest.call(Request::Schedules, None).and_then(told_in).unwrap_or_default(),
         }
@@ -185,7 +185,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::settle`].
     pub(crate) fn settle(&self, claim: &Claim<'_>, end: Option<End<'_>>) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.settle(claim, end),
             Self::Guest(guest) => {
                 let (group, loan) = claimed(guest, claim)?;
@@ -205,7 +205,7 @@ impl Place {
         records: &[Record<'_>],
         level: Durability,
     ) -> Result<Offsets> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.settle_with(claim, records, level),
             Self::Guest(guest) => {
                 let (group, loan) = claimed(guest, claim)?;
@@ -223,7 +223,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::settle`].
     pub(crate) fn extend(&self, claim: &Claim<'_>, lease: u32) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.extend(claim, lease),
             Self::Guest(guest) => {
                 let (group, loan) = claimed(guest, claim)?;
@@ -238,7 +238,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::discard`].
     pub(crate) fn discard(&self, offset: u64) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.discard(offset),
             Self::Guest(guest) => count(guest.call(Request::Discard { offset }, None)?),
         }
@@ -249,7 +249,7 @@ impl Place {
     /// # Errors
     /// As [`crate::Queue::discard`].
     pub(crate) fn discard_key(&self, key: &[u8]) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.discard_key(key),
             Self::Guest(guest) => count(guest.call(Request::DiscardKey { key: Bytes(key.to_vec()) }, None)?),
         }
@@ -269,7 +269,7 @@ impl Place {
 
     /// Counts messages; none where nobody answers.
     pub(crate) fn stats(&self) -> Stats {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => stats::stats(engine),
             Self::Guest(guest) => guest.call(Request::Stats, None).and_then(told_in).unwrap_or_default(),
         }
@@ -280,7 +280,7 @@ impl Place {
     /// # Errors
     /// [`Error::Closed`].
     pub(crate) fn pins(&self) -> Result<Vec<Pin>> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => pinned::pins_of(engine),
             Self::Guest(guest) => guest.call(Request::Pins, None).and_then(told_in),
         }
@@ -288,7 +288,7 @@ impl Place {
 
     /// Tells which limits hold; none where nobody answers.
     pub(crate) fn limits(&self) -> Limits {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.limits(),
             Self::Guest(guest) => guest
                 .call(Request::Limits, None)

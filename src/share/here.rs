@@ -4,6 +4,7 @@
 //! Not before everything is answered that it sent when it was a guest, but for receives: a push must not overtake one
 //! that was made before it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,23 +32,25 @@ impl Guest {
 
 impl Member {
     /// Returns the group as it is reached now. One that was removed stays where it was: there its error comes from.
-    pub(super) fn now(&self) -> Option<Self> {
-        match self {
-            Self::Own(..) => None,
-            Self::Guest(guest, which) => {
-                let engine = guest.direct()?;
-                Some(Self::Own(engine.clone(), engine.member(which).ok()?))
-            }
+    pub(super) fn now(&self) -> Cow<'_, Self> {
+        if let Self::Guest(guest, which) = self
+            && let Some(engine) = guest.direct()
+            && let Ok(live) = engine.member(which)
+        {
+            return Cow::Owned(Self::Own(engine.clone(), live));
         }
+        Cow::Borrowed(self)
     }
 }
 
 impl Place {
     /// Returns the queue as it is reached now.
-    pub(super) fn now(&self) -> Option<Self> {
-        match self {
-            Self::Own(_) => None,
-            Self::Guest(guest) => Some(Self::Own(guest.direct()?.clone())),
+    pub(super) fn now(&self) -> Cow<'_, Self> {
+        if let Self::Guest(guest) = self
+            && let Some(engine) = guest.direct()
+        {
+            return Cow::Owned(Self::Own(engine.clone()));
         }
+        Cow::Borrowed(self)
     }
 }

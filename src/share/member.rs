@@ -2,6 +2,7 @@
 //!
 //! Each call is the engine's, or the same one as a request to the owner.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,7 +106,7 @@ impl Member {
     /// # Errors
     /// As [`Live::receive`].
     pub(crate) fn receive(&self, ask: &Ask<'_>) -> Result<Vec<Loan>> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.receive(live, ask),
             Self::Guest(guest, which) => {
                 // The owner answers when the time is over; from now on, where it is over already.
@@ -129,7 +130,7 @@ impl Member {
             Self::Guest(guest, _) => {
                 guest.wake();
                 // Where it is reached otherwise by now, some may wait there already.
-                if let Some(now) = self.now() {
+                if let Cow::Owned(now) = self.now() {
                     now.wake();
                 }
             }
@@ -141,7 +142,7 @@ impl Member {
     /// # Errors
     /// As [`Live::ack`].
     pub(crate) fn ack(&self, loan: Settle) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.ack(loan),
             Self::Guest(..) => {
                 self.done(|group| Request::Settle { group, loan: held(loan), ending: Ending::Ack })
@@ -154,7 +155,7 @@ impl Member {
     /// # Errors
     /// As [`Live::ack`].
     pub(crate) fn ack_deferred(&self, loan: Settle) -> Result<Promise> {
-        Ok(match self.now().as_ref().unwrap_or(self) {
+        Ok(match &*self.now() {
             Self::Own(_, live) => Promise::Ack(live.ack_begin(loan)?),
             Self::Guest(guest, which) => {
                 let group = (**which).clone();
@@ -174,7 +175,7 @@ impl Member {
             let answers = loans.iter().zip(held);
             answers.map(|(loan, held)| if held { Ok(()) } else { Err(lost(loan)) }).collect()
         };
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.ack_all(loans),
             Self::Guest(..) => {
                 let loans = loans.iter().copied().map(held).collect();
@@ -191,7 +192,7 @@ impl Member {
     /// # Errors
     /// As [`Live::end`].
     pub(crate) fn end(&self, loan: Settle, end: End<'_>, wait: bool) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.end(loan, end, wait),
             Self::Guest(guest, which) => {
                 let ending = Ending::of(Some(end));
@@ -210,7 +211,7 @@ impl Member {
     /// # Errors
     /// As [`Live::extend`].
     pub(crate) fn extend(&self, loan: Settle, lease: u32) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.extend(loan, lease),
             Self::Guest(..) => self.done(|group| Request::Extend { group, loan: held(loan), lease }),
         }
@@ -226,7 +227,7 @@ impl Member {
         records: &[Record<'_>],
         level: Durability,
     ) -> Result<Offsets> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.ack_with(&[(live.clone(), loan)], records, level),
             Self::Guest(..) => {
                 let records = records.iter().map(Sent::of).collect();
@@ -242,7 +243,7 @@ impl Member {
     /// # Errors
     /// When the owner does not answer.
     pub(crate) fn dead(&self) -> Result<Vec<Dead>> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => Ok(live.dead()),
             Self::Guest(..) => sound::dead(self.call(|group| Request::Dead { group })?),
         }
@@ -253,7 +254,7 @@ impl Member {
     /// # Errors
     /// When the owner does not answer.
     pub(crate) fn stats(&self) -> Result<GroupStats> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => Ok(stats::group_stats(engine, live)),
             Self::Guest(..) => told_in(self.call(|group| Request::GroupStats { group })?),
         }
@@ -264,7 +265,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::revive`].
     pub(crate) fn revive(&self, offsets: Option<&[u64]>) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.revive(live, offsets),
             Self::Guest(..) => {
                 let offsets = offsets.map(<[u64]>::to_vec);
@@ -278,7 +279,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::discard_in`].
     pub(crate) fn discard(&self, offsets: &[u64]) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.discard_in(live, offsets),
             Self::Guest(..) => self.count(|group| Request::DiscardIn { group, offsets: offsets.to_vec() }),
         }
@@ -289,7 +290,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::discard_in`].
     pub(crate) fn discard_key(&self, key: &[u8]) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.discard_key_in(live, key),
             Self::Guest(..) => self.count(|group| Request::DiscardKeyIn { group, key: Bytes(key.to_vec()) }),
         }
@@ -300,7 +301,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::purge`].
     pub(crate) fn purge(&self) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.purge(live),
             Self::Guest(..) => self.count(|group| Request::Purge { group }),
         }
@@ -311,7 +312,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::seek`].
     pub(crate) fn seek(&self, to: From) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.seek(live, to),
             Self::Guest(..) => self.count(|group| Request::Seek { group, to }),
         }
@@ -322,7 +323,7 @@ impl Member {
     /// # Errors
     /// As [`Live::pause`].
     pub(crate) fn pause(&self, until: Option<u64>) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.pause(until),
             Self::Guest(..) => self.done(|group| Request::Pause { group, until }),
         }
@@ -333,7 +334,7 @@ impl Member {
     /// # Errors
     /// As [`Engine::release_all`].
     pub(crate) fn release_all(&self) -> Result<u64> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => engine.release_all(live),
             Self::Guest(..) => self.count(|group| Request::ReleaseAll { group }),
         }
@@ -344,7 +345,7 @@ impl Member {
     /// # Errors
     /// When the owner does not answer.
     pub(crate) fn policy(&self) -> Result<(Policy, Vec<String>)> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => Ok(live.look(|state: &State| (state.policy(), state.kinds().to_vec()))),
             Self::Guest(..) => match self.call(|group| Request::Policy { group })? {
                 Reply::Policy { policy, kinds } => Ok((policy, kinds)),
@@ -358,7 +359,7 @@ impl Member {
     /// # Errors
     /// As [`Live::set_policy`].
     pub(crate) fn set_policy(&self, policy: Policy, kinds: Vec<String>) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(_, live) => live.set_policy(policy, kinds),
             Self::Guest(..) => self.done(|group| Request::SetPolicy { group, policy, kinds }),
         }
@@ -369,7 +370,7 @@ impl Member {
     /// # Errors
     /// When the owner does not answer.
     pub(crate) fn rows(&self, state: MessageState) -> Result<Vec<(u64, u64)>> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => Ok(live.rows(state, engine.log.next())),
             Self::Guest(..) => sound::rows(self.call(|group| Request::Rows { group, state })?),
         }
@@ -386,7 +387,7 @@ impl Member {
         (first, end): (u64, u64),
         state: Option<MessageState>,
     ) -> Result<Looks> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine, live) => {
                 let cursor = cursor.get_or_insert_with(|| Cursor::new(live.log.clone()));
                 let (found, next) = engine.look_on(cursor, (first, end))?;

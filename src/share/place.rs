@@ -67,7 +67,7 @@ impl Place {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn run_duties(&self) -> Result<()> {
-        match self.now().as_ref().unwrap_or(self) {
+        match &*self.now() {
             Self::Own(engine) => engine.run_all_duties(),
             Self::Guest(guest) => guest.check_open(),
         }

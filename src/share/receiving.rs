@@ -1,5 +1,6 @@
 //! How does a task receive, wherever the queue is open?
 
+use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 use super::answer::Calling;
@@ -28,8 +29,8 @@ impl Member {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Loan>>> {
         // What was asked of an owner is answered by the owner.
-        let now = if receiving.calling.is_some() { None } else { self.now() };
-        match now.as_ref().unwrap_or(self) {
+        let now = if receiving.calling.is_some() { Cow::Borrowed(self) } else { self.now() };
+        match &*now {
             Self::Own(engine, live) => engine.poll_receive(live, ask, &mut receiving.own, cx),
             Self::Guest(guest, which) => {
                 let calling = match &receiving.calling {
