@@ -10,6 +10,7 @@ use backlog::testing::{Called, Ends, Known, Loaned, Told};
 use backlog::{Durability, Error, GroupOptions};
 
 use crate::dice;
+use crate::harness::drain;
 use crate::ledger::Verdict;
 use crate::share_world::{End, Who, World};
 use crate::watch;
@@ -235,17 +236,8 @@ impl Scene {
         let found = queue.recovery();
         assert!(found.damaged.is_empty() && found.lost.is_empty(), "{found:?}");
         let group = queue.group("work").unwrap();
-        let left: Vec<Vec<u8>> = {
-            let consumer = group.consumer();
-            let jobs = std::iter::from_fn(|| consumer.try_recv().unwrap());
-            jobs.map(|job| {
-                let payload = job.payload().to_vec();
-                job.ack().unwrap();
-                payload
-            })
-            .collect()
-        };
-        let left: Vec<String> = left.iter().map(|payload| name(payload)).collect();
+        let left = drain(&group.consumer());
+        let left: Vec<String> = left.iter().map(|text| name(text.as_bytes())).collect();
         assert!(left.is_empty(), "P5: left over: {left:?}");
         // Lost once is dead here: so it shows who was lost, and that nobody who lives was counted.
         let dead: BTreeSet<u64> = {
