@@ -104,9 +104,34 @@ enum Command {
     Man(shell::Man),
 }
 
+impl Command {
+    /// Tells whether it takes no lock and writes nothing.
+    fn looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Info(_)
+                | Self::Stats(_)
+                | Self::Segments(_)
+                | Self::Ls(_)
+                | Self::Peek(_)
+                | Self::Get(_)
+                | Self::Tail(_)
+                | Self::Why(_)
+                | Self::Pins(_)
+                | Self::Dump(_)
+                | Self::Check(_)
+                | Self::Verify(_)
+                | Self::Dead(_)
+                | Self::Export(_)
+        )
+    }
+}
+
 /// Runs the command that the command line names.
 pub(crate) fn main() -> ExitCode {
-    exit::end(match Cli::parse().command {
+    let command = Cli::parse().command;
+    let looks = command.looks();
+    let outcome = match command {
         Command::Init(args) => init::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Work(args) => work::run(args),
@@ -141,7 +166,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-    })
+    };
+    exit::end(outcome, looks)
 }
 
 /// Says what opening found that a person should look at.

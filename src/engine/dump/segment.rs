@@ -13,10 +13,11 @@ use crate::log::scan::{self, Expected, Window};
 use crate::offset::Offset;
 use crate::storage::{Access, Storage, read_up_to};
 
-/// Shows the pieces of a segment, whatever the manifest says of it; tells whether to go on.
+/// Shows the pieces of a segment, whatever the manifest says of it, with what it knows to be durable; tells whether
+/// to go on.
 pub(super) fn pieces(
     storage: &Arc<dyn Storage>,
-    (number, row): (u64, Option<&SegmentRow>),
+    (number, row, durable): (u64, Option<&SegmentRow>, u64),
     options: &DumpOptions,
     show: Show<'_>,
 ) -> Result<bool> {
@@ -51,7 +52,7 @@ pub(super) fn pieces(
     };
     let mut window = Window::new(file);
     let expected = Expected { salt, base: 0, reserved: Offset::LIMIT, limit: length };
-    let walk = Walk { path: path.clone(), options, show, window: &mut window, expected };
+    let walk = Walk { path: path.clone(), options, show, window: &mut window, expected, durable };
     walk.batches().map_err(failed)
 }
 
@@ -61,6 +62,8 @@ struct Walk<'a> {
     show: Show<'a>,
     window: &'a mut Window,
     expected: Expected,
+    /// Up to here everything was known durable: the highest mark so far.
+    durable: u64,
 }
 
 impl Walk<'_> {
@@ -83,6 +86,7 @@ impl Walk<'_> {
             }
             position = end;
             self.expected.base = header.end();
+            self.durable = self.durable.max(header.mark);
         }
         Ok(true)
     }
@@ -96,6 +100,8 @@ impl Walk<'_> {
         let bytes = end - position;
         let piece = if last && self.is_blank(position, end)? {
             self.piece("empty", position, bytes)
+        } else if last && position >= self.durable {
+            self.piece("leftover", position, bytes)
         } else {
             let problem = Some("no batch there passes its checksum".into());
             Piece { problem, ..self.piece("unreadable", position, bytes) }
