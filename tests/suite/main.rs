@@ -63,6 +63,8 @@ mod cli;
 mod cli_bad_input;
 /// Each command, on queues of every kind.
 mod cli_every;
+/// Every command, on files that were changed in any way.
+mod cli_fuzzed;
 /// `push --dedup-key`, `--unique-key`, `discard --key`.
 mod cli_keys;
 /// Limits from the command line.
