@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 mod attributes;
+mod backup;
 mod bench;
 mod check;
 mod child;
@@ -97,6 +98,8 @@ enum Command {
     Check(check::Args),
     Verify(verify::Args),
     Compact(compact::Args),
+    Backup(backup::Args),
+    Restore(backup::Restore),
     Export(export::Args),
     Import(import::Args),
     Bench(bench::Args),
@@ -161,6 +164,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Compact(args) => compact::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -44,7 +44,14 @@ impl Queue {
         copy(&template.path("jobs"), &place.path("jobs"));
         let mut owner = None;
         if self == Self::Live {
-            let mut work = place.start(&["work", "jobs", "--", "sh", "-c", "echo started; exec sleep 1000"]);
+            let mut work = place.start(&[
+                "work",
+                "jobs",
+                "--",
+                "sh",
+                "-c",
+                "echo started; exec tail --pid=$PPID -f /dev/null",
+            ]);
             work.line();
             owner = Some(work);
         }
@@ -139,7 +146,7 @@ const LOOKS: [Case; 24] = [
 ];
 
 /// Those that change something.
-const CHANGES: [Case; 18] = [
+const CHANGES: [Case; 20] = [
     Case(&["init", "jobs", "--group", "third"], [0, 0, 0, 0, 0], ""),
     Case(&["init", "jobs", "--new"], [4, 4, 4, 4, 4], ""),
     Case(&["push", "jobs", "new"], [0, 0, 0, 0, 0], "6..7"),
@@ -158,6 +165,9 @@ const CHANGES: [Case; 18] = [
     Case(&["group", "rm", "jobs", "audit"], [0, 0, 0, 0, 2], ""),
     Case(&["limits", "jobs", "--max-messages", "9"], [0, 0, 0, 0, 0], "max-messages  9"),
     Case(&["compact", "jobs"], [0, 0, 0, 0, 0], "segments before"),
+    Case(&["backup", "jobs", "copy"], [0, 0, 0, 0, 0], "messages pushed"),
+    // It is no backup.
+    Case(&["restore", "jobs", "again"], [4, 4, 4, 4, 4], ""),
 ];
 
 /// Those that have no queue.
