@@ -118,7 +118,7 @@ fn flip(place: &Place, position: u64) {
 struct Case(&'static [&'static str], [i32; 5], &'static str);
 
 /// Those that take no lock and write nothing.
-const LOOKS: [Case; 24] = [
+const LOOKS: [Case; 25] = [
     Case(&["info", "jobs"], [0, 0, 0, 0, 0], "not done"),
     Case(&["stats", "jobs"], [0, 0, 0, 0, 0], "default      3        1        0     1"),
     Case(&["stats", "jobs", "--watch", "--every", "50ms", "--looks", "2"], [0, 0, 0, 0, 0], "audit"),
@@ -135,6 +135,8 @@ const LOOKS: [Case; 24] = [
     Case(&["group", "ls", "jobs"], [0, 0, 0, 0, 0], "1h..1h"),
     Case(&["why", "jobs", "1"], [0, 0, 0, 0, 1], "exit 1: no paper"),
     Case(&["why", "jobs", "3"], [0, 0, 0, 1, 1], "ready"),
+    // Without an option that changes something.
+    Case(&["limits", "jobs"], [0, 0, 0, 0, 0], "max-bytes"),
     Case(&["pins", "jobs"], [0, 0, 0, 0, 0], "default"),
     Case(&["dump", "jobs"], [0, 0, 1, 1, 0], "kind nacked, offset 1"),
     Case(&["dump", "jobs", "1", "--headers-only", "--from", "4200"], [0, 0, 0, 0, 0], "base 3"),
