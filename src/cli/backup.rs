@@ -60,14 +60,14 @@ pub(super) fn run(args: &Args) -> Outcome {
     if !args.follow {
         let round = round(&mut backup)?;
         Document { facts: row(&round), shown: &ROUND, lists: Vec::new() }.write(args.form)?;
-        return Ok(refused(&round.refused));
+        return Ok(refused(&round.refused, KEPT));
     }
     let mut rows = Rows::new(args.form, "rounds", &ROUND).live();
     let mut rounds = 0;
     loop {
         let round = round(&mut backup)?;
         rounds += 1;
-        let code = refused(&round.refused);
+        let code = refused(&round.refused, KEPT);
         // People see what changed.
         let quiet = round.copied_bytes == 0 && args.form.format == Format::Table && rounds > 1;
         if !quiet && !rows.push(row(&round))? || args.rounds.is_some_and(|most| rounds >= most) {
@@ -99,10 +99,13 @@ fn row(round: &BackupRound) -> serde_json::Value {
     })
 }
 
-/// Says which groups are not there.
-fn refused(groups: &[(String, backlog::Error)]) -> u8 {
+/// What becomes of a group in the copy of a queue that cannot read it.
+const KEPT: &str = "is in the copy as it was in the round before, if it was";
+
+/// Says which groups cannot be read, and what became of them.
+fn refused(groups: &[(String, backlog::Error)], are: &str) -> u8 {
     for (name, error) in groups {
-        exit::say(&format!("group {name} is left out: {error}"));
+        exit::say(&format!("group {name} {are}: {error}"));
     }
     if groups.is_empty() { CLEAN } else { FINDINGS }
 }
@@ -116,5 +119,5 @@ pub(super) fn restore(args: &Restore) -> Outcome {
     bar.finish_and_clear();
     let restored = restored?;
     exit::print(&format!("{}\n", restored.id))?;
-    Ok(refused(&restored.refused))
+    Ok(refused(&restored.refused, "is left out"))
 }

@@ -55,7 +55,7 @@ pub struct BackupRound {
     pub segments: u64,
     /// Bytes of segments that were not there yet.
     pub copied_bytes: u64,
-    /// Groups whose files are damaged, and how: the copy does not have them.
+    /// Groups whose files are damaged, and how: the copy keeps what it had of them in the round before, if anything.
     pub refused: Vec<(String, Error)>,
 }
 

@@ -189,6 +189,45 @@ on_both_disks! {
         assert!(copy.inspect().unwrap().groups.is_empty());
     }
 
+    fn a_group_that_goes_bad_in_the_queue_stays_as_it_was_in_the_copy(world: &World) {
+        let queue = world.options().segment_bytes(8 << 10).open().unwrap();
+        let group = queue.create_group("mailer", GroupOptions::new().ack_durability(Durability::Synced)).unwrap();
+        for number in 0..12 {
+            queue.push(vec![number; 2000]).unwrap();
+        }
+        let jobs = group.consumer().recv_batch(9, Duration::ZERO).unwrap();
+        queue.ack_all(jobs).unwrap();
+        let copy = elsewhere(world);
+        world.options().backup(&copy).unwrap().round(&mut |_| {}).unwrap();
+        // Since then: segments were given up, and a message was acked together with what came of it.
+        while queue.stats().segments > 3 {
+            world.advance(SECOND);
+            queue.run_duties().unwrap();
+        }
+        group.consumer().recv().unwrap().ack_with([Message::new("out")]).unwrap();
+        queue.close().unwrap();
+        drop((group, queue));
+        for half in ["groups/mailer/0.offsets", "groups/mailer/1.offsets"] {
+            world.change(half, |bytes| bytes.fill(0xAA));
+        }
+
+        let round = world.options().backup(&copy).unwrap().round(&mut |_| {}).unwrap();
+
+        assert_eq!(round.refused.len(), 1, "{round:?}");
+        assert_eq!(round.next_offset, 13, "the log is copied all the same");
+        assert_eq!(copy.verify().unwrap(), []);
+        assert_eq!(copy.verify_deep().unwrap(), []);
+        let again = elsewhere(world);
+        let restored = copy.restore(&again).unwrap();
+        assert!(restored.refused.is_empty(), "{restored:?}");
+        let theirs = opened(&again);
+        assert!(!theirs.recovery().has_findings(), "{:?}", theirs.recovery());
+        let jobs: Vec<_> =
+            std::iter::from_fn(|| theirs.group("mailer").unwrap().consumer().try_recv().unwrap()).collect();
+        let came: Vec<_> = jobs.iter().map(|job| job.offset().get()).collect();
+        assert_eq!(came, [9, 10, 11, 12], "what was done before the copy stays done, and none is lost");
+    }
+
     fn nothing_is_copied_over_what_is_not_a_backup_of_the_same_queue(world: &World) {
         let queue = world.open();
         queue.push("a").unwrap();

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::look::{GroupSeen, Seen, look};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::format::manifest::{GroupRow, LogMark, SegmentRow, Slot};
+use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow, Slot};
 use crate::format::names;
 use crate::inspect::Progress;
 use crate::manifest;
@@ -56,7 +56,7 @@ pub(crate) struct Round {
     pub(crate) segments: u64,
     /// Bytes of segments that had to be copied.
     pub(crate) copied: u64,
-    /// Groups whose files are damaged: the copy does not have them.
+    /// Groups whose files are damaged: the copy keeps what it had of them, if anything.
     pub(crate) refused: Vec<(String, Error)>,
 }
 
@@ -143,7 +143,12 @@ impl Backup {
         let mut refused = Vec::new();
         for (name, group) in &seen.groups {
             match group {
-                Err(error) => refused.push((name.clone(), error.clone())),
+                Err(error) => {
+                    // As it was: acks that came with later batches may have been sought back since.
+                    let old = former_of(&former, name, seen);
+                    groups.extend(old.map(|old| GroupRow { settles_from: NO_SETTLES, ..old.clone() }));
+                    refused.push((name.clone(), error.clone()));
+                }
                 Ok(GroupSeen { row: Some(row), state, .. }) => {
                     let named = former.iter().find(|old| old.name == *name);
                     self.forget_other(named, row)?;
@@ -178,6 +183,15 @@ impl Backup {
         slot.sequence += 1;
         manifest::replace(&self.to, found.queue, found.created, &slot, true)
     }
+}
+
+/// Returns the row under which the copy has a group that the source cannot read any more. It may be the last place that
+/// still tells what is done there: a round that forgot it would spread the damage. It is behind the log, which is what a
+/// group may be; one that was made anew since is another group.
+fn former_of<'a>(former: &'a [GroupRow], name: &str, seen: &Seen) -> Option<&'a GroupRow> {
+    let is = |group: &&GroupRow| group.name == name;
+    let now = seen.slot.groups.iter().find(is)?;
+    former.iter().find(is).filter(|old| old.incarnation == now.incarnation)
 }
 
 /// Makes the slot that names what a picture shows, as one of a queue that was closed then.
