@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     /// Up to where that was known durable when it was written.
     pub(crate) durable: u64,
     pub(crate) segments: Vec<SegmentRow>,
+    /// Finds that were set aside.
+    pub(crate) quarantined: u64,
     /// What the manifest said.
     pub(crate) slot: Slot,
     /// What is known of the messages in the active segment.
@@ -97,10 +99,19 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         limits: found.slot.limits,
         segments: found.slot.segments.clone(),
         about: verdict.about,
+        quarantined: quarantined(storage),
         slot: found.slot,
         stretches,
         groups,
     })
+}
+
+/// Counts the finds in the quarantine, which may be missing.
+fn quarantined(storage: &Arc<dyn Storage>) -> u64 {
+    let is_list =
+        |name: &str| [names::LIST, names::LIST_NEW].contains(&&format!("{}/{name}", names::QUARANTINE)[..]);
+    let finds = storage.list(names::QUARANTINE).unwrap_or_default();
+    finds.iter().filter(|find| !is_list(&find.name)).count() as u64
 }
 
 /// Checks every byte that was promised, and changes none.
