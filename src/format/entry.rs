@@ -9,6 +9,7 @@
 //!        of `dead` the reason, of `nacked` 1 if the loan ran out · 24 u64 delivery number
 //!   Of `aside`: 6 priority · 7 1 if it lies ahead of the head · 14 when it is due, or 0
 //!        · 20 position of its batch / 8, or 0 · 24 hash of its ordering key, or 0
+//!   Of `undeleted` the same, but for 7.
 //!
 //!   further slots: u8 what (1 range, 2 text) · u8 zero · u16 length · bytes · zeros
 //!   range: u64 end (offset behind the last) · u64 messages in it. Text: UTF-8, 1,024 bytes at most
@@ -69,10 +70,12 @@ pub(crate) enum Kind {
     OwnMark = 14,
     /// Met, and not lent as it came: it has a priority or an ordering key.
     Aside = 15,
+    /// It was done and is still stored: ready again, or to be met again if it lies ahead of the head.
+    Undeleted = 16,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Lent,
         Self::Extended,
         Self::Released,
@@ -88,6 +91,7 @@ impl Kind {
         Self::HolderGone,
         Self::OwnMark,
         Self::Aside,
+        Self::Undeleted,
     ];
 }
 

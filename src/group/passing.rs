@@ -99,6 +99,18 @@ impl State {
         }
     }
 
+    /// Takes one offset out of what is done; `false` if it is not done. Its fate is the caller's to say.
+    pub(super) fn take_done(&mut self, offset: u64) -> bool {
+        if offset >= self.floor {
+            return self.done.remove(offset);
+        }
+        if offset + 1 < self.floor {
+            self.done.insert(offset + 1, self.floor);
+        }
+        self.floor = offset;
+        true
+    }
+
     /// Brings head and floor past what is done there.
     pub(super) fn skip_done(&mut self) {
         if self.done.is_empty() {

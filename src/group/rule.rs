@@ -1,6 +1,6 @@
 //! What is to become of messages, as somebody says who holds no loan? Pure: from the state to entries.
 
-use super::decide::{more_of, stamp};
+use super::decide::{Special, more_of, stamp};
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
 use crate::codec::{Deserialize, Serialize};
@@ -67,6 +67,13 @@ impl State {
         let (_, one) = self.exceptions.at(offset)?;
         let dead = matches!(one.life, Life::Dead { .. });
         dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
+    }
+
+    /// Makes a message ready again that is done and still stored, with what it says of itself; `None` if it
+    /// is not done.
+    pub(crate) fn undelete(&self, offset: u64, special: &Special) -> Option<Entry> {
+        let entry = Entry { kind: Kind::Undeleted, ..self.aside(offset, special, false) };
+        self.done_until(offset).is_some().then_some(entry)
     }
 
     /// Makes the dead letters from an offset on ready again that have not gone bad, with their counters
