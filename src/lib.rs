@@ -266,8 +266,10 @@ pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 #[cfg(feature = "schedules")]
 pub use queue::Schedule;
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
+pub use queue::{DumpOptions, Event, Fact, Fate, Loan, Piece, dump};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
-pub use queue::{Start, Stats, inspect, verify};
+pub use queue::{Policy, QueueState, Start, Stats, inspect, verify, verify_deep};
+pub use queue::{View, Why, WhyInGroup};
 
 /// For the tests of programs that embed the queue.
 #[cfg(feature = "testing")]

@@ -138,6 +138,14 @@ impl<'a> Message<'a> {
         codec::to_bincode(value).map(|payload| Message::encoded(payload, Encoding::Bincode))
     }
 
+    /// Says that the payload was made of a value in that way by somebody else, so that
+    /// [`decode`](crate::Content::decode) undoes it: for one who takes messages from one queue to another.
+    #[must_use]
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.attributes().encoding = Some(encoding);
+        self
+    }
+
     fn encoded(payload: Vec<u8>, encoding: Encoding) -> Message<'static> {
         let mut message = Message::from(payload);
         message.attributes().encoding = Some(encoding);

@@ -13,6 +13,9 @@ impl Offset {
     /// The first number that is not an offset any more, 2⁴⁸.
     pub(crate) const LIMIT: u64 = 1 << 48;
 
+    /// The lowest offset.
+    pub const MIN: Self = Self(0);
+
     /// Makes an offset from its number; `None` from 2⁴⁸ on.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {

@@ -1,29 +1,43 @@
 //! `backlog dead`, `revive`, `discard`: what becomes of messages that were given up, or are not wanted?
 
-use backlog::{DeadLetter, DeadReason, Group, MessageState, Offset};
-use serde_json::json;
+use backlog::{DeadLetter, DeadReason, Offset, View};
+use serde_json::{Value, json};
 
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
-use super::target::{InGroup, Target, offset};
+use super::look::Folder;
+use super::out::{As, Column, Is, Rows, column};
+use super::payload::Payloads;
+use super::target::{DEFAULT, InGroup, Target, offset};
 
-/// List the messages that were given up.
+/// List the messages that were given up: why, how often they failed, what was said last.
 ///
-/// A line for each: offset, reason, failures, losses, when it was pushed, when it was given up, what was
-/// said last. Exit 1 if there are any.
+/// Looks only: takes no lock and writes nothing, also beside a running `work` or `push`. Exit 1 if there are any.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    at: InGroup,
-    /// For people, or for programs: an object a line
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    folder: Folder,
+    /// The group
+    #[arg(long, default_value = DEFAULT)]
+    group: String,
+    #[command(flatten)]
+    payloads: Payloads,
+    #[command(flatten)]
+    form: As,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Jsonl,
-}
+const COLUMNS: [Column; 11] = [
+    column("offset", "offset", Is::Number),
+    column("length", "", Is::Number),
+    column("reason", "reason", Is::State),
+    column("failures", "failures", Is::Number),
+    column("losses", "losses", Is::Number),
+    column("pushed_ms", "pushed", Is::Time),
+    column("since_ms", "given up", Is::Time),
+    column("bytes", "bytes", Is::Bytes),
+    column("kind", "kind", Is::Text),
+    column("error", "said last", Is::Text),
+    column("payload", "payload", Is::Text),
+];
 
 /// Make dead letters ready again, with their counters at zero.
 ///
@@ -59,30 +73,24 @@ pub(super) struct Discard {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    args.at.with(|group| {
-        let dead = group.dead();
-        let mut pushed = pushed(group);
-        for letter in &dead {
-            let first = pushed.next_if(|(offset, _)| *offset == letter.offset).map(|(_, time)| time);
-            while pushed.next_if(|(offset, _)| offset.get() < letter.offset.get() + letter.length).is_some() {
-            }
-            let line = if args.format == Format::Text { text(letter, first) } else { json(letter, first) };
-            if !exit::print(&line)? {
-                break;
-            }
+    let mut view = args.folder.view()?;
+    let seen = view.inspection();
+    let unborn = args.group == DEFAULT && seen.groups.is_empty() && seen.refused.is_empty();
+    let dead = if unborn { Vec::new() } else { view.dead(&args.group)? };
+    let columns: Vec<Column> =
+        COLUMNS.into_iter().filter(|column| column.key != "payload" || args.payloads.are_shown()).collect();
+    let mut rows = Rows::new(args.form, "dead", &columns);
+    for letter in &dead {
+        if !rows.push(row(&mut view, letter, &args.payloads)?)? {
+            break;
         }
-        Ok(if dead.is_empty() { CLEAN } else { FINDINGS })
-    })
+    }
+    rows.end_if_any()?;
+    Ok(if dead.is_empty() { CLEAN } else { FINDINGS })
 }
 
-/// When each dead letter was pushed, as far as it can be read.
-fn pushed(group: &Group) -> std::iter::Peekable<impl Iterator<Item = (Offset, u64)>> {
-    let browse = group.browse(MessageState::Dead).filter_map(Result::ok);
-    browse.map(|peek| (peek.offset(), super::millis(peek.pushed_at()))).peekable()
-}
-
-fn reason(letter: &DeadLetter) -> &'static str {
-    match letter.reason {
+pub(super) fn reason(reason: DeadReason) -> &'static str {
+    match reason {
         DeadReason::Failures => "failures",
         DeadReason::Losses => "losses",
         DeadReason::Rejected => "rejected",
@@ -92,31 +100,23 @@ fn reason(letter: &DeadLetter) -> &'static str {
     }
 }
 
-fn text(letter: &DeadLetter, pushed: Option<u64>) -> String {
-    let first = letter.offset.get();
-    let offsets =
-        if letter.length == 1 { first.to_string() } else { format!("{first}..{}", first + letter.length) };
-    let pushed = pushed.map_or_else(|| "-".into(), super::time);
-    let since = super::time(super::millis(letter.since));
-    // One line each, whatever was said.
-    let said = letter.error.as_deref().unwrap_or_default().escape_debug().to_string();
-    let (reason, failures, losses) = (reason(letter), letter.failures, letter.losses);
-    let line = format!("{offsets}\t{reason}\t{failures}\t{losses}\t{pushed}\t{since}\t{said}");
-    format!("{}\n", line.trim_end())
-}
-
-fn json(letter: &DeadLetter, pushed: Option<u64>) -> String {
-    let line = json!({
+fn row(view: &mut View, letter: &DeadLetter, payloads: &Payloads) -> Result<Value, exit::Failure> {
+    let mut row = json!({
         "offset": letter.offset.get(),
         "length": letter.length,
-        "reason": reason(letter),
+        "reason": reason(letter.reason),
         "failures": letter.failures,
         "losses": letter.losses,
-        "pushed_ms": pushed,
         "since_ms": super::millis(letter.since),
         "error": letter.error,
     });
-    format!("{line}\n")
+    // What has gone bad cannot be read, and of a row the first stands for all.
+    if let (Ok(Some(message)), Value::Object(fields)) = (view.get(letter.offset), &mut row) {
+        let about = super::payload::about(&message);
+        fields.extend(about.into_iter().filter(|(name, _)| name != "offset"));
+        payloads.add(&message, fields)?;
+    }
+    Ok(row)
 }
 
 pub(super) fn revive(args: &Revive) -> Outcome {

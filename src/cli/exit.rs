@@ -32,6 +32,11 @@ impl Failure {
         Self { code: USAGE, text: text.to_string() }
     }
 
+    /// Says what would be lost.
+    pub(super) fn refused(text: impl Display) -> Self {
+        Self { code: WOULD_LOSE, text: text.to_string() }
+    }
+
     /// Says which input could not be read or pushed.
     pub(super) fn input(name: &dyn Display, error: &dyn Display) -> Self {
         Self { code: OTHER, text: format!("{name}: {error}") }

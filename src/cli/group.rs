@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backlog::{Durability, GroupOptions, GroupStats, Retry, Start};
+use backlog::{Durability, GroupOptions, Retry, Start};
+use serde_json::json;
 
-use super::exit::{self, CLEAN, FINDINGS, Outcome};
+use super::exit::{CLEAN, Outcome};
+use super::look::refused;
+use super::out::{As, Column, Is, Rows, column};
 use super::target::Target;
 
 /// Make, remove, change and list groups.
@@ -63,6 +66,8 @@ struct Set {
 struct Ls {
     /// The queue's folder
     dir: PathBuf,
+    #[command(flatten)]
+    form: As,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +89,9 @@ struct Policy {
     /// opening on
     #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
     synced_acks: Option<bool>,
+    /// Whether a message whose time is over before it is lent is discarded; else it is a dead letter
+    #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
+    discard_expired: Option<bool>,
     /// Take only messages of this kind; may repeat. Others count as done
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
@@ -105,6 +113,9 @@ impl Policy {
         }
         if let Some(lease) = self.lease {
             options = options.lease(lease);
+        }
+        if let Some(discard) = self.discard_expired {
+            options = options.discard_expired(discard);
         }
         if self.any_kind || !self.kinds.is_empty() {
             options = options.kinds(self.kinds.iter().cloned());
@@ -150,16 +161,41 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
 }
 
+const COLUMNS: [Column; 10] = [
+    column("name", "group", Is::Text),
+    column("state", "state", Is::State),
+    column("kinds", "takes", Is::Text),
+    column("max_failures", "failures", Is::Number),
+    column("max_losses", "losses", Is::Number),
+    column("retry", "retry", Is::Text),
+    column("lease", "lease", Is::Text),
+    column("synced_acks", "synced acks", Is::Text),
+    column("discard_expired", "", Is::Text),
+    column("problem", "", Is::Text),
+];
+
 fn list(args: &Ls) -> Outcome {
     let seen = backlog::inspect(&args.dir)?;
-    let line = |group: &GroupStats| match &group.kinds[..] {
-        [] => format!("{}\n", group.name),
-        kinds => format!("{}  takes {}\n", group.name, kinds.join(", ")),
-    };
-    let lines: String = seen.groups.iter().map(line).collect();
-    exit::print(&lines)?;
-    for (_, error) in &seen.refused {
-        exit::say(&error.to_string());
+    let mut rows = Rows::new(args.form, "groups", &COLUMNS);
+    for (group, policy) in seen.groups.iter().zip(&seen.policies) {
+        let row = json!({
+            "name": group.name,
+            "state": if group.paused { "paused" } else { "ok" },
+            "kinds": if group.kinds.is_empty() { json!("all") } else { json!(group.kinds) },
+            "max_failures": policy.max_failures,
+            "max_losses": policy.max_losses,
+            "retry": policy.retry.to_string(),
+            "lease": policy.lease.map_or_else(|| "held".to_owned(), |lease| format!("{}ms", lease.as_millis())),
+            "synced_acks": policy.ack_durability == Durability::Synced,
+            "discard_expired": policy.discard_expired,
+        });
+        if !rows.push(row)? {
+            break;
+        }
     }
-    Ok(if seen.refused.is_empty() { CLEAN } else { FINDINGS })
+    for (name, error) in &seen.refused {
+        rows.push(json!({ "name": name, "state": "damaged", "problem": error.to_string() }))?;
+    }
+    rows.end()?;
+    Ok(refused(&seen))
 }

@@ -8,19 +8,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 mod attributes;
+mod bench;
+mod check;
 mod child;
+mod compact;
 mod control;
 mod dead;
+mod dump;
 mod exit;
+mod export;
+mod filter;
+mod get;
 mod group;
+mod import;
+mod info;
+mod init;
 mod limits;
 mod lines;
+mod look;
+mod ls;
+mod out;
+mod payload;
+mod peek;
 mod pins;
 mod push;
 mod recv;
+mod segments;
+mod shell;
 mod stats;
+mod tail;
 mod target;
 mod verify;
+mod why;
 mod work;
 
 const ABOUT: &str = "A durable message queue that lives in a folder.
@@ -49,6 +68,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Push(push::Args),
     Work(work::Args),
     Recv(recv::Args),
@@ -58,20 +78,36 @@ enum Command {
     Dead(dead::Args),
     Revive(dead::Revive),
     Discard(dead::Discard),
+    Purge(control::Purge),
     Pause(control::Pause),
     Resume(control::Resume),
     Seek(control::Seek),
-    Purge(control::Purge),
     Group(group::Args),
     Limits(limits::Args),
+    Info(info::Args),
     Stats(stats::Args),
+    Segments(segments::Args),
+    Ls(ls::Args),
+    Peek(peek::Args),
+    Get(get::Args),
+    Tail(tail::Args),
+    Why(why::Args),
     Pins(pins::Args),
+    Dump(dump::Args),
+    Check(check::Args),
     Verify(verify::Args),
+    Compact(compact::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Bench(bench::Args),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Runs the command that the command line names.
 pub(crate) fn main() -> ExitCode {
     exit::end(match Cli::parse().command {
+        Command::Init(args) => init::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Work(args) => work::run(args),
         Command::Recv(args) => recv::run(&args),
@@ -81,15 +117,30 @@ pub(crate) fn main() -> ExitCode {
         Command::Dead(args) => dead::run(&args),
         Command::Revive(args) => dead::revive(&args),
         Command::Discard(args) => dead::discard(&args),
+        Command::Purge(args) => control::purge(&args),
         Command::Pause(args) => control::pause(&args),
         Command::Resume(args) => control::resume(&args),
         Command::Seek(args) => control::seek(&args),
-        Command::Purge(args) => control::purge(&args),
         Command::Group(args) => group::run(&args),
         Command::Limits(args) => limits::run(&args),
+        Command::Info(args) => info::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Segments(args) => segments::run(&args),
+        Command::Ls(args) => ls::run(&args),
+        Command::Peek(args) => peek::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Pins(args) => pins::run(&args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Compact(args) => compact::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     })
 }
 
@@ -154,6 +205,12 @@ fn time(millis: u64) -> String {
     const LAST: u64 = 253_402_300_799_999;
     let time = UNIX_EPOCH + Duration::from_millis(millis.min(LAST));
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Tells how many a second there are, of so many in a time.
+fn per_second(count: u64, time: Duration) -> u64 {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+    count.saturating_mul(1_000_000) / micros
 }
 
 /// Counts the milliseconds since 1970.

@@ -1,13 +1,11 @@
 //! `backlog pins`: which groups and which messages keep how many bytes?
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
-
-use backlog::{Inspection, MessageState, PinnedSegment};
+use backlog::{Inspection, Pin, PinnedSegment};
 use serde_json::{Value, json};
 
-use super::exit::{self, CLEAN, FINDINGS, Outcome};
-use super::stats::Format;
+use super::exit::Outcome;
+use super::look::{Folder, refused, refused_groups, word};
+use super::out::{As, Column, Document, Format, Is, column};
 
 /// Tell which groups, and which messages, keep how many bytes.
 ///
@@ -16,95 +14,75 @@ use super::stats::Format;
 /// takes no lock and writes nothing, also beside a running `work` or `push`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The queue's folder
-    dir: PathBuf,
-    /// Segments that are shown of each group, the oldest first; all of them with json
+    #[command(flatten)]
+    folder: Folder,
+    /// Segments that are shown of each group in a table, the oldest first
     #[arg(long, default_value_t = 10)]
     limit: usize,
-    /// For people, or for programs
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[command(flatten)]
+    form: As,
 }
+
+const GROUPS: [Column; 4] = [
+    column("group", "group", Is::Text),
+    column("bytes", "keeps", Is::Bytes),
+    column("segment_count", "segments", Is::Number),
+    column("alone_bytes", "of them alone", Is::Bytes),
+];
+
+const SEGMENTS: [Column; 7] = [
+    column("group", "group", Is::Text),
+    column("segment", "segment", Is::Number),
+    column("bytes", "bytes", Is::Bytes),
+    column("state", "", Is::State),
+    column("first_offset", "first message", Is::Number),
+    column("first_state", "is", Is::State),
+    column("pushed_from_ms", "pushed at or after", Is::Time),
+];
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let seen = backlog::inspect(&args.dir)?;
-    let out = match args.format {
-        Format::Text => text(&seen, args.limit),
-        Format::Json => format!("{}\n", json(&seen)),
-    };
-    exit::print(&out)?;
-    for (_, error) in &seen.refused {
-        exit::say(&error.to_string());
+    let seen = backlog::inspect(args.folder.dir())?;
+    let limit = if args.form.format == Format::Table { args.limit } else { usize::MAX };
+    let groups = seen.pins.iter().map(group).collect();
+    let segments = seen.pins.iter().flat_map(|pin| pin.segments.iter().take(limit).map(|one| row(pin, one)));
+    let mut lists = vec![("segments", &SEGMENTS[..], segments.collect()), ("groups", &GROUPS[..], groups)];
+    // People read the sums first; lines are the segments.
+    if args.form.format == Format::Table {
+        lists.reverse();
     }
-    Ok(if seen.refused.is_empty() { CLEAN } else { FINDINGS })
+    let facts = json!({ "refused_groups": refused_groups(&seen) });
+    Document { facts, shown: &[], lists }.write(args.form)?;
+    tell_more(&seen, limit);
+    Ok(refused(&seen))
 }
 
-fn state(segment: &PinnedSegment) -> &'static str {
-    match segment.state {
-        MessageState::Ready => "ready",
-        MessageState::Delayed => "delayed",
-        MessageState::OnLoan => "on loan",
-        MessageState::Dead => "dead",
-        _ => "done",
-    }
-}
-
-fn since(segment: &PinnedSegment) -> Option<String> {
-    segment.pushed_at.map(|time| super::time(super::millis(time)))
-}
-
-fn text(seen: &Inspection, limit: usize) -> String {
-    let mut out = String::new();
-    for pin in &seen.pins {
-        let (bytes, alone, count) = (pin.bytes, pin.alone_bytes, pin.segments.len());
-        let _ = writeln!(out, "{}: {bytes} bytes in {count} segments, {alone} of them alone", pin.group);
-        if count > 0 {
-            let _ = writeln!(
-                out,
-                "  {:>9} {:>12}  {:<6} {:>14}  {:<8} pushed at or after",
-                "segment", "bytes", "", "first message", "is"
-            );
-        }
-        for segment in pin.segments.iter().take(limit) {
-            let PinnedSegment { number, bytes, offset, sealed, .. } = segment;
-            let sealed = if *sealed { "sealed" } else { "active" };
-            let (state, since) = (state(segment), since(segment).unwrap_or_else(|| "-".into()));
-            let _ = writeln!(
-                out,
-                "  {number:>9} {bytes:>12}  {sealed:<6} {:>14}  {state:<8} {since}",
-                offset.get()
-            );
-        }
-        if count > limit {
-            let _ = writeln!(out, "  ... and {} more", count - limit);
-        }
+fn tell_more(seen: &Inspection, limit: usize) {
+    for pin in seen.pins.iter().filter(|pin| pin.segments.len() > limit) {
+        let more = pin.segments.len() - limit;
+        super::exit::say(&format!("{}: {more} more segments; --limit shows them", pin.group));
     }
     if seen.pins.is_empty() && seen.refused.is_empty() {
-        let _ = writeln!(out, "(no group yet: everything stays until there is one)");
+        super::exit::say("there is no group yet: everything stays until there is one");
     }
-    out
 }
 
-fn json(seen: &Inspection) -> Value {
-    let segment = |segment: &PinnedSegment| {
-        json!({
-            "number": segment.number,
-            "bytes": segment.bytes,
-            "state": if segment.sealed { "sealed" } else { "active" },
-            "first_offset": segment.offset.get(),
-            "first_state": state(segment),
-            "pushed_from_ms": segment.pushed_at.map(super::millis),
-        })
-    };
-    let pins = seen.pins.iter().map(|pin| {
-        json!({
-            "group": pin.group,
-            "bytes": pin.bytes,
-            "alone_bytes": pin.alone_bytes,
-            "segments": pin.segments.iter().map(segment).collect::<Vec<_>>(),
-        })
-    });
-    let refused =
-        seen.refused.iter().map(|(name, error)| json!({ "name": name, "problem": error.to_string() }));
-    json!({ "pins": pins.collect::<Vec<_>>(), "refused_groups": refused.collect::<Vec<_>>() })
+fn group(pin: &Pin) -> Value {
+    json!({
+        "group": pin.group,
+        "bytes": pin.bytes,
+        "segment_count": pin.segments.len(),
+        "alone_bytes": pin.alone_bytes,
+    })
+}
+
+fn row(pin: &Pin, segment: &PinnedSegment) -> Value {
+    json!({
+        "group": pin.group,
+        "segment": segment.number,
+        "bytes": segment.bytes,
+        "state": if segment.sealed { "sealed" } else { "active" },
+        "first_offset": segment.offset.get(),
+        "first_state": word(segment.state),
+        "pushed_from_ms": segment.pushed_at.map(super::millis),
+    })
 }

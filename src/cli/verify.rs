@@ -1,41 +1,92 @@
 //! `backlog verify`: is every byte that was promised as it was written?
 
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
 
+use backlog::{Finding, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
+use super::look::Folder;
+use super::out::{As, Column, Is, Rows, column};
 
 /// Check every byte that was promised, and change none.
 ///
-/// Takes no lock, also beside a running `work` or `push`. Prints a line for each finding, with file,
-/// byte and offsets; exit 1 if there are any.
+/// Takes no lock, also beside a running `work` or `push`. Lists each finding, with file, byte and offsets; exit 1 if
+/// there are any. `backlog repair` tells what can be done about them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The queue's folder
-    dir: PathBuf,
+    #[command(flatten)]
+    folder: Folder,
+    /// Read every message, too: whether its attributes can be understood, and whether each that a group has not
+    /// done is there
+    #[arg(long)]
+    deep: bool,
+    #[command(flatten)]
+    form: As,
 }
 
+const COLUMNS: [Column; 6] = [
+    column("finding", "finding", Is::State),
+    column("file", "file", Is::Text),
+    column("position", "at byte", Is::Number),
+    column("first", "offsets", Is::Number),
+    column("end", "end", Is::Number),
+    column("problem", "problem", Is::Text),
+];
+
 pub(super) fn run(args: &Args) -> Outcome {
+    let bar = bar();
+    let mut checked = 0;
+    let mut tell = |progress: Progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        checked = progress.total;
+    };
+    let mut found = backlog::verify(args.folder.dir(), &mut tell);
+    // What refuses the opening leaves nothing to agree with.
+    if let Some(findings) = found.as_mut().ok().filter(|_| args.deep) {
+        match backlog::verify_deep(args.folder.dir(), &mut tell) {
+            Ok(deeper) => findings.extend(deeper),
+            Err(_) if !findings.is_empty() => {}
+            Err(error) => found = Err(error),
+        }
+    }
+    bar.finish_and_clear();
+    let findings = found?;
+    if findings.is_empty() {
+        let deep = if args.deep { ", and they agree with each other" } else { "" };
+        exit::say(&format!("all is well: {checked} bytes of segments, and every group{deep}"));
+    } else {
+        exit::say(&exit::count(findings.len() as u64, "finding"));
+    }
+    let mut rows = Rows::new(args.form, "findings", &COLUMNS);
+    for finding in &findings {
+        if !rows.push(row(finding))? {
+            break;
+        }
+    }
+    rows.end_if_any()?;
+    Ok(if findings.is_empty() { CLEAN } else { FINDINGS })
+}
+
+/// A bar on a terminal, for bytes.
+pub(super) fn bar() -> ProgressBar {
     let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left") {
         bar.set_style(style);
     }
-    let mut checked = 0;
-    let found = backlog::verify(&args.dir, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-        checked = progress.total;
-    });
-    bar.finish_and_clear();
-    let findings = found?;
-    let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-    exit::print(&lines)?;
-    if findings.is_empty() {
-        exit::say(&format!("all is well: {checked} bytes of segments, and every group"));
-        return Ok(CLEAN);
-    }
-    exit::say(&exit::count(findings.len() as u64, "finding"));
-    Ok(FINDINGS)
+    bar
+}
+
+/// Tells of a finding.
+pub(super) fn row(finding: &Finding) -> Value {
+    json!({
+        "finding": finding.kind.word(),
+        "file": finding.path.display().to_string(),
+        "position": finding.position,
+        "first": finding.offsets.map(|(first, _)| first),
+        "end": finding.offsets.map(|(_, end)| end),
+        "problem": finding.what,
+    })
 }

@@ -108,6 +108,12 @@ impl Content {
         self.attribute(Tag::DedupKey)
     }
 
+    /// Tells whether that key is a [unique](crate::Message::unique_key) one.
+    #[must_use]
+    pub fn has_unique_key(&self) -> bool {
+        self.attribute(Tag::Unique).is_some_and(|value| value == [1])
+    }
+
     /// Returns the value of the first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<HeaderValue<'_>> {

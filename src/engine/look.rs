@@ -26,11 +26,15 @@ pub(crate) struct Seen {
     pub(crate) queue: u128,
     pub(crate) created: u64,
     pub(crate) closed: bool,
+    /// Somebody is seen to have it open.
+    pub(crate) locked: bool,
     /// The offset behind the last message.
     pub(crate) next: u64,
     pub(crate) messages: u64,
     /// Where the active segment ends.
     pub(crate) position: u64,
+    /// Up to where that was known durable when it was written.
+    pub(crate) durable: u64,
     pub(crate) segments: Vec<SegmentRow>,
     pub(crate) limits: Limits,
     pub(crate) stretches: Vec<Stretch>,
@@ -46,6 +50,9 @@ pub(crate) struct GroupSeen {
     pub(crate) paused: bool,
     pub(crate) kinds: Vec<String>,
     pub(crate) firsts: Firsts,
+    pub(crate) state: State,
+    /// As the manifest told of it last; `None` if it was removed meanwhile.
+    pub(crate) row: Option<GroupRow>,
 }
 
 /// Looks at a queue and changes nothing, whoever else has it open.
@@ -67,7 +74,7 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         let mut state = State::recover(&looked.snapshot, &looked.entries, now);
         // What only the log tells yet.
         row(name).into_iter().for_each(|row| settles::apply(&mut state, row.incarnation, &settled, now));
-        seen(state, &stretches, now)
+        seen(state, row(name).cloned(), &stretches, now)
     };
     let groups = looked.into_iter().map(|(name, looked)| {
         let seen = looked.map(|looked| seen(&name, &looked));
@@ -78,9 +85,11 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         queue: found.queue,
         created: found.created,
         closed: found.slot.log.closed,
+        locked: storage.is_seen_locked(names::LOCK),
         next: verdict.next,
         messages: verdict.messages,
         position: verdict.position,
+        durable: verdict.durable,
         limits: found.slot.limits,
         segments: found.slot.segments,
         stretches,
@@ -175,7 +184,7 @@ fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn seen(mut state: State, stretches: &[Stretch], now: Now) -> GroupSeen {
+fn seen(mut state: State, row: Option<GroupRow>, stretches: &[Stretch], now: Now) -> GroupSeen {
     state.ripen(now);
     let millis =
         |due: std::time::Duration| u64::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(0);
@@ -185,6 +194,8 @@ fn seen(mut state: State, stretches: &[Stretch], now: Now) -> GroupSeen {
         paused: state.paused(now).is_some(),
         kinds: state.kinds().to_vec(),
         firsts: firsts(&state, stretches, now),
+        state,
+        row,
     }
 }
 

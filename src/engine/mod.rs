@@ -22,7 +22,9 @@ mod birth;
 pub(crate) mod browse;
 mod close;
 mod dedup;
+pub(crate) mod deep;
 pub(crate) mod door;
+pub(crate) mod dump;
 mod duties;
 mod groups;
 pub(crate) mod holders;
@@ -49,6 +51,7 @@ pub(crate) mod schedules;
 mod settles;
 mod space;
 pub(crate) mod stats;
+pub(crate) mod view;
 
 pub(crate) use groups::{From, NewGroup};
 pub(crate) use leading::Committer;

@@ -75,6 +75,28 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Returns the word for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Lent => "lent",
+            Self::Extended => "extended",
+            Self::Released => "released",
+            Self::Done => "done",
+            Self::Nacked => "nacked",
+            Self::Dead => "dead",
+            Self::Revived => "revived",
+            Self::Discarded => "discarded",
+            Self::Purged => "purged",
+            Self::Seek => "seek",
+            Self::Paused => "paused",
+            Self::Policy => "policy",
+            Self::HolderGone => "holder gone",
+            Self::OwnMark => "own mark",
+            Self::Aside => "aside",
+            Self::Undeleted => "undeleted",
+        }
+    }
+
     const ALL: [Self; 16] = [
         Self::Lent,
         Self::Extended,

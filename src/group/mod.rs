@@ -35,6 +35,7 @@ pub(crate) mod settle_with;
 pub(crate) mod settling;
 mod shrink;
 mod space;
+pub(crate) mod standing;
 pub(crate) mod state;
 mod stored;
 mod told;

@@ -35,6 +35,8 @@ pub(crate) struct Verdict {
     /// How many messages lie before it, from the log's beginning on.
     pub(crate) messages: u64,
     pub(crate) about: About,
+    /// Up to where it was known durable when it was written.
+    pub(crate) durable: u64,
     pub(crate) damages: Vec<Damage>,
     pub(crate) torn: Option<Torn>,
 }
@@ -66,7 +68,7 @@ impl Verdict {
     /// Says that the log ends at the mark.
     pub(crate) fn at_mark(start: &Start) -> Self {
         let LogMark { position, next, messages, .. } = start.mark;
-        Self { position, next, messages, about: start.about, ..Self::default() }
+        Self { position, next, messages, about: start.about, durable: position, ..Self::default() }
     }
 }
 
@@ -99,6 +101,7 @@ pub(crate) fn walk(file: &Arc<dyn File>, start: &Start) -> std::io::Result<Verdi
         walk.good_batches()?;
     }
     walk.look_behind()?;
+    walk.verdict.durable = walk.bound;
     Ok(walk.verdict)
 }
 

@@ -56,6 +56,13 @@ pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<(Manifest, Found)> {
     Ok((manifest, found))
 }
 
+impl Found {
+    /// Returns where the copies of the slot that holds lie, and how many bytes each has.
+    pub(crate) fn places(&self) -> [(u64, u64); 2] {
+        [0, 1].map(|copy| (position(self.slot.sequence, copy, self.slot_bytes), self.slot_bytes))
+    }
+}
+
 impl Manifest {
     /// Makes a second copy good that was bad or behind, durably. One that is behind would do as it is,
     /// until the newer one goes bad: then what was acted on would be forgotten for it.

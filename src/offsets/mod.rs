@@ -24,6 +24,7 @@
 mod birth;
 mod halves;
 mod load;
+pub(crate) mod parts;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
 mod shape;

@@ -57,19 +57,23 @@ impl DeadLetter {
         Self {
             offset: Offset::known(dead.first),
             length: dead.end - dead.first,
-            reason: match dead.reason {
-                reason::FAILURES => DeadReason::Failures,
-                reason::LOSSES => DeadReason::Losses,
-                reason::REJECTED => DeadReason::Rejected,
-                reason::DAMAGED => DeadReason::Damaged,
-                reason::EXPIRED => DeadReason::Expired,
-                _ => DeadReason::Other,
-            },
+            reason: reason_of(dead.reason),
             failures: dead.failures,
             losses: dead.losses,
             since: UNIX_EPOCH + Duration::from_millis(dead.since),
             error: dead.error.map(String::from),
         }
+    }
+}
+
+pub(super) fn reason_of(code: u32) -> DeadReason {
+    match code {
+        reason::FAILURES => DeadReason::Failures,
+        reason::LOSSES => DeadReason::Losses,
+        reason::REJECTED => DeadReason::Rejected,
+        reason::DAMAGED => DeadReason::Damaged,
+        reason::EXPIRED => DeadReason::Expired,
+        _ => DeadReason::Other,
     }
 }
 
@@ -164,7 +168,7 @@ impl Iterator for Browse {
 }
 
 /// Says that a record passed its checksum and does not parse.
-fn unread(message: &Message) -> Error {
+pub(super) fn unread(message: &Message) -> Error {
     let what = format!("message {} is made as this version does not know", message.offset);
     Error::Invalid { what }
 }

@@ -1,5 +1,6 @@
 //! What can be chosen for a group?
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock;
@@ -102,6 +103,37 @@ impl Retry {
         self.jitter = if thousandths > 1000 { 1000 } else { thousandths };
         self
     }
+
+    pub(super) fn of(policy: &Policy) -> Self {
+        let &Policy { retry_kind, retry_first, retry_cap, retry_steps, retry_jitter, .. } = policy;
+        let [first, cap] = [retry_first, retry_cap].map(Duration::from_millis);
+        Self { kind: retry_kind, first, cap, steps: retry_steps, jitter: retry_jitter }
+    }
+}
+
+/// Writes it as the command line takes it: `1s..1h` doubles, `1s+..1h` grows by a second, `1s,10s,5m` is a list.
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, cap] = [self.first, self.cap].map(clock::millis);
+        match self.kind {
+            retry::STEPS => {
+                for (index, step) in self.steps.iter().take_while(|&&step| step > 0).enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    write!(f, "{comma}{}", short(*step))?;
+                }
+                Ok(())
+            }
+            retry::LINEAR => write!(f, "{}+..{}", short(first), short(cap)),
+            _ => write!(f, "{}..{}", short(first), short(cap)),
+        }
+    }
+}
+
+/// Writes a time in the longest unit that tells it exactly.
+fn short(millis: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = units.into_iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
 impl Default for GroupOptions {

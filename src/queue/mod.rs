@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consumer::{self, Consumer, Delivery, Outcome, Receipt, Ticket};
+pub use crate::engine::dump::{DumpOptions, Fact, Piece};
 pub use crate::engine::pinned::{Pin, PinnedSegment};
 use crate::engine::recovery::Recovery;
 pub use crate::engine::stats::{GroupStats, Stats};
@@ -26,15 +27,19 @@ mod limits;
 mod options;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod view;
+mod why;
 
 pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};
-pub use inspect::{Inspection, SegmentStats, inspect, verify};
+pub use inspect::{Inspection, Policy, QueueState, SegmentStats, dump, inspect, verify, verify_deep};
 pub use limits::Limits;
 pub use options::Options;
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
+pub use view::View;
+pub use why::{Event, Fate, Loan, Why, WhyInGroup};
 
 /// A durable queue that lives in a folder.
 ///

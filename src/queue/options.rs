@@ -249,6 +249,16 @@ impl Options {
         super::inspect::look_at(&storage, &*clock)
     }
 
+    /// As [`View::open`](crate::View::open), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn view(&self) -> Result<super::View> {
+        let (storage, clock) = self.outside();
+        super::View::of(&storage, &clock)
+    }
+
     /// As [`verify`](crate::verify), on the simulated disk and by the clock that were given.
     ///
     /// # Errors

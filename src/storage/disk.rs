@@ -266,6 +266,10 @@ impl Storage for Disk {
         locks::is_held(self, name)
     }
 
+    fn is_seen_locked(&self, name: &str) -> bool {
+        locks::is_seen(self, name)
+    }
+
     fn remove_unheld(&self, name: &str) -> io::Result<bool> {
         locks::remove_unheld(self, name)
     }

@@ -105,6 +105,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Two locks in one folder exclude each other, whatever their names.
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// Tells whether anybody is seen to have the lock of that name, without touching it. `false` says little: not
+    /// every system tells.
+    fn is_seen_locked(&self, name: &str) -> bool;
+
     /// Tells whether processes can reach each other by a socket in the folder.
     fn has_sockets(&self) -> bool;
 

@@ -59,8 +59,8 @@ fn a_nack_says_what_is_to_become_of_the_message() {
     assert_eq!(place.counts(), [1, 2, 0, 1]);
     let dead = place.run(&["dead", "jobs"]);
     assert_eq!(dead.code, 1);
-    let words: Vec<&str> = dead.out.trim_end().split('\t').collect();
-    assert_eq!((words[0], words[1], words[2], words[3], words[6]), ("1", "rejected", "0", "0", "never"));
+    let words: Vec<&str> = dead.out.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!((&words[..4], words.last()), (&["1", "rejected", "0", "0"][..], Some(&"never")));
 }
 
 #[test]

@@ -18,9 +18,10 @@ fn dead_letters_are_listed_revived_and_discarded() {
     let text = place.run(&["dead", "jobs"]);
     let json = place.run(&["dead", "jobs", "--format", "jsonl"]);
 
-    assert_eq!((text.code, json.code, text.out.lines().count()), (1, 1, 3));
-    assert!(text.out.starts_with("0\trejected\t0\t0\t20"), "{text:?}");
-    assert!(text.out.lines().all(|line| line.ends_with("no\\tpaper")), "{text:?}");
+    assert_eq!((text.code, json.code, text.out.lines().count()), (1, 1, 4));
+    let first: Vec<&str> = text.out.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(first[..4], ["0", "rejected", "0", "0"], "{text:?}");
+    assert!(text.out.lines().skip(1).all(|line| line.ends_with("no\\tpaper")), "{text:?}");
     let lines: Vec<serde_json::Value> =
         json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[2]["offset"], &lines[2]["reason"]), (&2.into(), &"rejected".into()));
@@ -81,13 +82,17 @@ fn groups_are_made_changed_listed_and_removed() {
         &["group", "add", "jobs", "late", "--start", "end", "--retry", "1s+..1h", "--synced-acks", "yes"],
     );
 
-    assert_eq!(run(&place, &["group", "ls", "jobs"]), "audit\nlate\n");
+    let groups = || {
+        let rows = run(&place, &["group", "ls", "jobs", "--format", "csv"]);
+        rows.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(groups(), ["audit", "late"]);
     assert_eq!(run(&place, &["recv", "jobs", "--group", "audit", "--receipt", "r"]), "b");
     run(&place, &["nack", "jobs", "@r"]);
-    assert_eq!(place.run(&["dead", "jobs", "--group", "audit"]).out.lines().count(), 1);
+    assert_eq!(place.run(&["dead", "jobs", "--group", "audit"]).out.lines().count(), 2);
     run(&place, &["group", "set", "jobs", "audit", "--max-failures", "9", "--retry", "1s,2s,3s"]);
     run(&place, &["group", "rm", "jobs", "late"]);
-    assert_eq!(run(&place, &["group", "ls", "jobs"]), "audit\n");
+    assert_eq!(groups(), ["audit"]);
     for (bad, code) in [
         (&["group", "add", "jobs", "audit"][..], 2),
         (&["group", "add", "jobs", "Bad Name"], 2),
@@ -109,11 +114,16 @@ fn issue_5_a_group_takes_the_kinds_that_it_is_told() {
         assert_eq!(place.run_with(&["push", "jobs", "--kind", kind], kind.as_bytes()).code, 0);
     }
 
-    assert_eq!(run(&place, &["group", "ls", "jobs"]), "mailer  takes email/1, email/2\n");
+    let takes = || {
+        let rows: serde_json::Value =
+            serde_json::from_str(&run(&place, &["group", "ls", "jobs", "--format", "json"])).unwrap();
+        rows["groups"][0]["kinds"].clone()
+    };
+    assert_eq!(takes(), serde_json::json!(["email/1", "email/2"]));
     assert_eq!(run(&place, &["recv", "jobs", "--group", "mailer", "--ack"]), "email/1");
     assert_eq!(run(&place, &["recv", "jobs", "--group", "mailer", "--ack"]), "email/2");
     run(&place, &["group", "set", "jobs", "mailer", "--any-kind"]);
-    assert_eq!(run(&place, &["group", "ls", "jobs"]), "mailer\n");
+    assert_eq!(takes(), "all");
     assert_eq!(place.run(&["group", "set", "jobs", "mailer", "--any-kind", "--kind", "x"]).code, 2);
     assert_eq!(place.run(&["group", "add", "jobs", "other", "--kind", ""]).code, 2);
 }

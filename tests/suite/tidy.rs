@@ -41,7 +41,7 @@ const BESIDE: [(&str, &str); 12] = [
 ];
 
 /// Each outside crate is named behind its door only.
-const DOORS: [(&str, &[&str]); 17] = [
+const DOORS: [(&str, &[&str]); 23] = [
     ("chrono", &["cron"]),
     ("croner", &["cron"]),
     ("memmap2", &["storage/disk"]),
@@ -55,6 +55,12 @@ const DOORS: [(&str, &[&str]); 17] = [
     ("bincode", &["codec"]),
     ("thiserror", &["error", "format/mod"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("csv", &["cli"]),
+    ("data_encoding", &["cli"]),
+    ("sha2", &["cli"]),
+    ("unicode_width", &["cli"]),
     ("humantime", &["cli"]),
     ("indicatif", &["cli"]),
     ("serde_json", &["codec", "cli"]),

@@ -84,6 +84,21 @@ pub(super) fn is_held(disk: &Disk, name: &str) -> io::Result<bool> {
     }
 }
 
+/// Tells whether the kernel's list of locks has one of that file. It lists those of its own processes only: of
+/// a container's, not of its host's.
+pub(super) fn is_seen(disk: &Disk, name: &str) -> bool {
+    let Ok(open) = disk.open_file(name, OFlags::RDONLY) else { return false };
+    let Ok(about) = retry(|| open.file.metadata()) else { return false };
+    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131073 0 EOF`; which device it is, not all file systems tell alike.
+    let has_it = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        words.any(|word| word == "FLOCK")
+            && words.any(|word| word == "WRITE")
+            && words.nth(1).and_then(|word| word.rsplit(':').next()?.parse().ok()) == Some(about.ino())
+    };
+    fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.lines().any(has_it))
+}
+
 /// Removes a file whose lock is free.
 pub(super) fn remove_unheld(disk: &Disk, name: &str) -> io::Result<bool> {
     let file = match disk.open_file(name, OFlags::RDWR) {

@@ -148,6 +148,11 @@ impl Storage for SimDisk {
         }
     }
 
+    fn is_seen_locked(&self, name: &str) -> bool {
+        let state = self.shared.lock();
+        state.file(name).is_ok_and(|id| state.is_held(id))
+    }
+
     fn remove_unheld(&self, name: &str) -> io::Result<bool> {
         let mut state = self.shared.call(Call::Remove, Target::Name(name));
         state.ask(Call::Lock, Target::Name(name))?;
