@@ -7,6 +7,7 @@
 //!      4 u8 kind · 5 u8 further slots · 6 u8 failures · 7 u8 losses
 //!      8 u48 offset · 14 u48 milliseconds since 1970 · 20 u32 lease (milliseconds; all ones: held),
 //!        of `dead` the reason, of `nacked` 1 if the loan ran out · 24 u64 delivery number
+//!   Of `dead`, 24 is 1 if what lies ahead of the head is given up there, and the head stays
 //!   Of `aside`: 6 priority · 7 1 if it lies ahead of the head · 14 when it is due, or 0
 //!        · 20 position of its batch / 8, or 0 · 24 hash of its ordering key, or 0
 //!   Of `undeleted` the same, but for 7.
@@ -32,6 +33,9 @@ pub(crate) const MAX_SLOTS: usize = 1 + (4 + MAX_TEXT).div_ceil(SLOT);
 pub(crate) const HELD: u32 = u32::MAX;
 /// In place of the lease of `nacked`: nobody said so, the loan's time was over.
 pub(crate) const RAN_OUT: u32 = 1;
+
+/// In place of the delivery number of `dead`: also what lies ahead of the head, and that stays where it is.
+pub(crate) const STRUCK: u64 = 1;
 
 /// Why a message was given up: in place of the lease of `dead`.
 pub(crate) mod reason {

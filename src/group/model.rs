@@ -32,15 +32,15 @@ pub(super) enum Is {
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) is: Is,
-    failures: u8,
+    pub(super) failures: u8,
     pub(super) losses: u8,
-    late: u64,
-    error: String,
-    priority: u8,
-    key: u64,
+    pub(super) late: u64,
+    pub(super) error: String,
+    pub(super) priority: u8,
+    pub(super) key: u64,
 }
 
-const NEW: Message = Message {
+pub(super) const NEW: Message = Message {
     is: Is::Ready,
     failures: 0,
     losses: 0,
@@ -60,11 +60,11 @@ pub(super) struct Op {
 
 pub(super) struct World {
     /// Which offsets are messages; the log has no end that matters here.
-    log: BTreeSet<u64>,
+    pub(super) log: BTreeSet<u64>,
     /// Those that were met, or cancelled before.
     pub(super) met: BTreeMap<u64, Message>,
     /// Below it everything is done, since the last seek.
-    base: u64,
+    pub(super) base: u64,
     pub(super) state: State,
     pub(super) now: Now,
     /// Every loan there ever was.
@@ -365,35 +365,10 @@ impl World {
                 }
             }
             (35, _) => self.undelete(op),
+            (36, _) => self.strike(op),
             (37.., _) => self.guest_step(op),
             _ => self.switch(),
         }
-    }
-
-    fn undelete(&mut self, &Op { pick, count, flag, .. }: &Op) {
-        let offset = *self.log.iter().nth(pick % 40).unwrap();
-        let (priority, key) = (u8::try_from(pick % 10).unwrap(), if flag { count % 3 } else { 0 });
-        let due = if pick.is_multiple_of(4) { self.now.wall + count * 30 } else { 0 };
-        let special = Special { priority, key, due, position: 8 * count };
-        let done = |message: &Message| message.is == Is::Done;
-        let known = self.met.get(&offset).map_or(offset < self.base, done);
-
-        let entry = self.state.undelete(offset, &special);
-
-        assert_eq!(entry.is_some(), known, "{offset}");
-        let Some(entry) = entry else { return };
-        if offset < self.state.head {
-            let is = if due == 0 { Is::Ready } else { Is::Delayed { due } };
-            *self.met(offset) = Message { is, priority, key, ..NEW };
-            // What a seek passed over is done, and nothing else was known of it.
-            for passed in self.log.range(offset..self.base.max(offset)).copied().collect::<Vec<_>>() {
-                self.met.entry(passed).or_insert(Message { is: Is::Done, ..NEW });
-            }
-            self.base = self.base.min(offset);
-        } else {
-            self.met.remove(&offset);
-        }
-        self.apply(entry);
     }
 
     fn ack_many(&mut self, pick: usize) {

@@ -119,6 +119,7 @@ impl State {
         if let Some(end) = self.done.end_of(self.head) {
             self.passed = self.passed.saturating_add(end - self.head);
             self.head = end;
+            self.exceptions.cut(end);
         }
         self.floor = self.done.absorb(self.floor);
     }
@@ -144,6 +145,7 @@ impl State {
         }
         let open = self.open_within(first, end);
         self.head = end;
+        self.exceptions.cut(end);
         self.passed = self.passed.saturating_add(messages.min(end - first));
         self.skip_done();
         open
@@ -151,6 +153,9 @@ impl State {
 
     /// Returns what of `first..end`, at or ahead of the head, is neither done nor an exception.
     pub(super) fn open_within(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
+        if first >= end {
+            return Vec::new();
+        }
         let open = if self.done.end() <= first { vec![(first, end)] } else { self.done.gaps(first, end) };
         if self.exceptions.end() <= first {
             return open;

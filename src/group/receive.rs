@@ -270,6 +270,9 @@ impl Live {
                         // For the next entry.
                         break Some(Some(Step::Message(message)));
                     }
+                    if !takes && others.as_ref().is_some_and(|others| others.are_cut_off(&message, state)) {
+                        break Some(Some(Step::Message(message)));
+                    }
                     if !takes {
                         Others::add(&mut others, &message);
                         continue;

@@ -4,7 +4,7 @@ use super::decide::{Special, more_of, stamp};
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
 use crate::codec::{Deserialize, Serialize};
-use crate::format::entry::{Entry, HELD, Kind, More, reason};
+use crate::format::entry::{Entry, HELD, Kind, More, STRUCK, reason};
 use crate::offset::Offset;
 
 /// A stretch of dead letters that share their lot; most are of one message.
@@ -67,6 +67,12 @@ impl State {
         let (_, one) = self.exceptions.at(offset)?;
         let dead = matches!(one.life, Life::Dead { .. });
         dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
+    }
+
+    /// Gives up what is not done of a stretch that the log does not have any more, also ahead of the head.
+    pub(crate) fn strike(&self, first: u64, end: u64, now: Now) -> Entry {
+        let entry = Entry { time: stamp(now.wall), delivery: STRUCK, ..Entry::new(Kind::Dead, first) };
+        Entry { lease: reason::DAMAGED, more: More::Range { end, messages: 0 }, ..entry }
     }
 
     /// Makes a message ready again that is done and still stored, with what it says of itself; `None` if it

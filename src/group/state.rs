@@ -13,7 +13,7 @@ use super::policy::Pause;
 use super::ranges::Ranges;
 use super::settling::{Settling, settled_by_seek};
 use super::stored::{delayed, lent};
-use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
+use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, STRUCK};
 use crate::format::snapshot::{HIGHEST, NORMAL, Policy, Waiting};
 use crate::offset::Offset;
 
@@ -312,13 +312,21 @@ impl State {
             give_up(start, one);
             true
         });
+        if entry.delivery == STRUCK {
+            for (start, end) in self.open_within(first.max(self.head), end) {
+                let mut one = Exception::ready(end);
+                give_up(start, &mut one);
+                self.exceptions.put(start, one);
+            }
+            return;
+        }
         self.enter_as(first, end, messages, give_up);
     }
 
     fn apply_purged(&mut self, first: u64, end: u64, messages: u64) {
         self.mark_done(first, end.min(self.head));
         if end > self.head {
-            for (start, one) in self.exceptions.take(self.head, end) {
+            for (start, one) in self.exceptions.take(first.max(self.head), end) {
                 self.done.insert(start, one.end);
             }
             for (start, end) in self.enter(first.max(self.head), end, messages) {
