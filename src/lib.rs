@@ -254,6 +254,7 @@ pub use consumer::{
     Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt, RecvAsync, RecvBatchAsync, Ticket,
 };
 pub use engine::recovery::{Damage, Lost, Recovery};
+pub use engine::repair::{RepairKind, RepairPlan, RepairStep, Repaired};
 #[cfg(feature = "schedules")]
 pub use engine::schedules::MissedTicks;
 pub use error::{Error, Result};
@@ -269,6 +270,7 @@ pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats,
 pub use queue::{DumpOptions, Event, Fact, Fate, Loan, Piece, dump};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
 pub use queue::{Policy, QueueState, Start, Stats, inspect, verify, verify_deep};
+pub use queue::{Quarantined, plan_repair, quarantine, repair};
 pub use queue::{View, Why, WhyInGroup};
 
 /// For the tests of programs that embed the queue.

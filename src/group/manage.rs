@@ -132,6 +132,25 @@ impl Live {
         Ok(undeleted)
     }
 
+    /// Gives up what is not done of stretches that the log is to lose, also where no reading has come to; returns
+    /// how many offsets that were. The state is in a synced snapshot then, with the acks of all batches.
+    pub(crate) fn strike(&self, ranges: &[(u64, u64)]) -> Result<u64> {
+        let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
+        let before = guard.state.stats().dead;
+        for &(first, end) in ranges {
+            let pieces = guard.state.pieces(first, end);
+            guard = self.with_room_for(guard, 1, pieces + SPLIT)?;
+            let entry = guard.state.strike(first, end, self.now());
+            self.record(&mut guard, &[entry])?;
+        }
+        look_anew(&mut guard);
+        let struck = guard.state.stats().dead - before;
+        let need = guard.kept(0);
+        drop(self.switch(guard, need)?);
+        self.wake();
+        Ok(struck)
+    }
+
     /// Lends nothing until then (milliseconds since 1970), or with all ones until somebody
     /// says so; `None` goes on.
     pub(crate) fn pause(&self, until: Option<u64>) -> Result<()> {

@@ -75,6 +75,13 @@ impl State {
         Entry { lease: reason::DAMAGED, more: More::Range { end, messages: 0 }, ..entry }
     }
 
+    /// Counts the rows that a stretch becomes when it is given up, at the most.
+    pub(crate) fn pieces(&self, first: u64, end: u64) -> u64 {
+        let fresh = self.fresh_within(first.max(self.floor), end.min(self.head)).len();
+        let ahead = self.open_within(first.max(self.head), end).len();
+        (fresh + ahead) as u64
+    }
+
     /// Makes a message ready again that is done and still stored, with what it says of itself; `None` if it
     /// is not done.
     pub(crate) fn undelete(&self, offset: u64, special: &Special) -> Option<Entry> {

@@ -35,7 +35,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use birth::{create, remove};
+pub(crate) use birth::{create, remake, remove};
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;
