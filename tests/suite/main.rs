@@ -151,6 +151,8 @@ mod poison;
 mod random;
 /// What an opening leaves behind that wrote nothing.
 mod reopen;
+// Files that have gone bad are mended: every rule of it, crashes and failures in it.
+mod repair;
 /// What an opening tells, and what it leaves as it is.
 mod reported;
 /// Reads Rust as far as `tidy` needs it.

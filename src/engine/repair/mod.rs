@@ -68,6 +68,7 @@ pub(crate) fn repair(
     readable(storage)?;
     let settings = settings();
     let held = open::take_lock(storage, &**clock, settings.lock_timeout)?;
+    openable::see_the_disk(storage)?;
     let plan = step::plan(storage, &**clock, to)?;
     let mut done = Repaired { plan, ..Repaired::default() };
     if done.plan.is_empty() {

@@ -49,6 +49,31 @@ struct Broken {
     capacity: u64,
 }
 
+/// Makes sure that what is read from here on is what the disk has: after a failed sync the cache may show a slot, or
+/// entries, that are not there, and all would look well.
+///
+/// # Errors
+/// When the disk refuses, and as [`manifest::load`].
+pub(super) fn see_the_disk(storage: &Arc<dyn Storage>) -> Result<()> {
+    let (_, found) = manifest::load(storage)?;
+    for row in &found.slot.groups {
+        // What is wrong with it the plan tells.
+        match offsets::survey(storage, found.queue, row) {
+            Err(error @ Error::Io { .. }) => return Err(error),
+            _ => {}
+        }
+    }
+    for row in &found.slot.segments {
+        let name = names::segment(row.number);
+        let seen = match storage.open(&name, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            opened => opened.and_then(|file| file.sync().and_then(|()| file.drop_cache())),
+        };
+        seen.map_err(|error| Error::io("sync", storage.root().join(name), error))?;
+    }
+    Ok(())
+}
+
 /// Replaces what refuses the opening.
 ///
 /// # Errors
