@@ -58,9 +58,8 @@ pub(super) fn see_the_disk(storage: &Arc<dyn Storage>) -> Result<()> {
     let (_, found) = manifest::load(storage)?;
     for row in &found.slot.groups {
         // What is wrong with it the plan tells.
-        match offsets::survey(storage, found.queue, row) {
-            Err(error @ Error::Io { .. }) => return Err(error),
-            _ => {}
+        if let Err(error @ Error::Io { .. }) = offsets::survey(storage, found.queue, row) {
+            return Err(error);
         }
     }
     for row in &found.slot.segments {
