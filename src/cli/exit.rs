@@ -22,6 +22,8 @@ const OTHER: u8 = 6;
 pub(super) struct Failure {
     code: u8,
     text: String,
+    /// Bytes have gone bad: to one who only looks, something that he found.
+    is_find: bool,
 }
 
 /// What a command returns: its exit code.
@@ -29,22 +31,22 @@ pub(super) type Outcome = Result<u8, Failure>;
 
 impl Failure {
     pub(super) fn usage(text: impl Display) -> Self {
-        Self { code: USAGE, text: text.to_string() }
+        Self { code: USAGE, text: text.to_string(), is_find: false }
     }
 
     /// Says what would be lost.
     pub(super) fn refused(text: impl Display) -> Self {
-        Self { code: WOULD_LOSE, text: text.to_string() }
+        Self { code: WOULD_LOSE, text: text.to_string(), is_find: false }
     }
 
     /// Says which input could not be read or pushed.
     pub(super) fn input(name: &dyn Display, error: &dyn Display) -> Self {
-        Self { code: OTHER, text: format!("{name}: {error}") }
+        Self { code: OTHER, text: format!("{name}: {error}"), is_find: false }
     }
 
     /// Says what the system refused.
     pub(super) fn system(doing: &dyn Display, error: &io::Error) -> Self {
-        Self { code: OTHER, text: format!("cannot {doing}: {error}") }
+        Self { code: OTHER, text: format!("cannot {doing}: {error}"), is_find: false }
     }
 
     /// Adds, in front, what the failure is about.
@@ -56,11 +58,15 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        let is_find = matches!(error, Error::Damaged { .. });
         let code = match error {
             Error::Invalid { .. } | Error::NoSuchGroup { .. } | Error::GroupName { .. } => USAGE,
             Error::GroupExists { .. } => USAGE,
             Error::Locked { .. } => LOCKED,
-            Error::Refused { .. } | Error::Damaged { .. } | Error::LeaseLost { .. } => WOULD_LOSE,
+            Error::Refused { .. }
+            | Error::Damaged { .. }
+            | Error::LeaseLost { .. }
+            | Error::WouldLose { .. } => WOULD_LOSE,
             Error::Version { .. } => VERSION,
             _ => OTHER,
         };
@@ -72,17 +78,22 @@ impl From<Error> for Failure {
             Error::Locked { path, note } => {
                 format!("{} is open elsewhere ({note}); wait for it (--wait 1m), or stop it", path.display())
             }
+            Error::WouldLose { path, what } => format!(
+                "repairing {} would give up what cannot be read any more ({what}); nothing was changed: look at the whole plan (without --apply), and allow it (--allow-loss)",
+                path.display()
+            ),
             _ => error.to_string(),
         };
-        Self { code, text }
+        Self { code, text, is_find }
     }
 }
 
-/// Writes one line about a failure, and returns the code to exit with.
-pub(super) fn end(outcome: Outcome) -> ExitCode {
+/// Writes one line about a failure, and returns the code to exit with: of a command that only looks, bytes that have
+/// gone bad are a finding.
+pub(super) fn end(outcome: Outcome, looks: bool) -> ExitCode {
     let code = outcome.unwrap_or_else(|failure| {
         say(&failure.text);
-        failure.code
+        if looks && failure.is_find { FINDINGS } else { failure.code }
     });
     ExitCode::from(code)
 }

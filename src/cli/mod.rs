@@ -32,12 +32,15 @@ mod payload;
 mod peek;
 mod pins;
 mod push;
+mod quarantine;
 mod recv;
+mod repair;
 mod segments;
 mod shell;
 mod stats;
 mod tail;
 mod target;
+mod undelete;
 mod verify;
 mod why;
 mod work;
@@ -78,6 +81,7 @@ enum Command {
     Dead(dead::Args),
     Revive(dead::Revive),
     Discard(dead::Discard),
+    Undelete(undelete::Args),
     Purge(control::Purge),
     Pause(control::Pause),
     Resume(control::Resume),
@@ -96,6 +100,8 @@ enum Command {
     Dump(dump::Args),
     Check(check::Args),
     Verify(verify::Args),
+    Repair(repair::Args),
+    Quarantine(quarantine::Args),
     Compact(compact::Args),
     Export(export::Args),
     Import(import::Args),
@@ -104,9 +110,34 @@ enum Command {
     Man(shell::Man),
 }
 
+impl Command {
+    /// Tells whether it takes no lock and writes nothing.
+    fn looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Info(_)
+                | Self::Stats(_)
+                | Self::Segments(_)
+                | Self::Ls(_)
+                | Self::Peek(_)
+                | Self::Get(_)
+                | Self::Tail(_)
+                | Self::Why(_)
+                | Self::Pins(_)
+                | Self::Dump(_)
+                | Self::Check(_)
+                | Self::Verify(_)
+                | Self::Dead(_)
+                | Self::Export(_)
+        )
+    }
+}
+
 /// Runs the command that the command line names.
 pub(crate) fn main() -> ExitCode {
-    exit::end(match Cli::parse().command {
+    let command = Cli::parse().command;
+    let looks = command.looks();
+    let outcome = match command {
         Command::Init(args) => init::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Work(args) => work::run(args),
@@ -117,6 +148,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Dead(args) => dead::run(&args),
         Command::Revive(args) => dead::revive(&args),
         Command::Discard(args) => dead::discard(&args),
+        Command::Undelete(args) => undelete::run(&args),
         Command::Purge(args) => control::purge(&args),
         Command::Pause(args) => control::pause(&args),
         Command::Resume(args) => control::resume(&args),
@@ -135,13 +167,16 @@ pub(crate) fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-    })
+    };
+    exit::end(outcome, looks)
 }
 
 /// Says what opening found that a person should look at.

@@ -110,7 +110,7 @@ fn unknown(view: &View, message: &Message) -> Option<Finding> {
 }
 
 /// Checks the side files that outlive their segments.
-fn side_files(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+pub(super) fn side_files(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     let found = manifest::look(storage)?;
     let mut findings = Vec::new();
     for row in &found.slot.kept {

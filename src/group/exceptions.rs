@@ -292,8 +292,7 @@ impl Exceptions {
 
     /// Cuts the row that reaches across an offset in two.
     pub(crate) fn cut(&mut self, at: u64) {
-        let across = self.at(at).map(|(start, _)| start).filter(|&start| start < at);
-        if let Some(start) = across
+        if let Some((start, _)) = self.at(at).filter(|&(start, _)| start < at)
             && let Some(mut exception) = self.remove(start)
         {
             let tail = exception.split_off(start, at);

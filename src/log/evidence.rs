@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::recovery::Torn;
 use crate::error::{Error, Result};
-use crate::format::{checksum, checksum_on, names};
+use crate::format::{checksum, checksum_on, is_zero, names};
 use crate::storage::{Access, File, Storage, read_up_to, write_all_at};
 
 /// Bytes of one find that are kept at the most.
@@ -105,6 +105,19 @@ impl SetAside<'_> {
         add_to_list(storage, &name, &note(kept))?;
         storage.sync_dir(names::QUARANTINE)?;
         Ok(name)
+    }
+
+    /// Tells whether there is nothing but zeros.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn is_blank(&self) -> io::Result<bool> {
+        let mut blank = true;
+        self.each(|_, bytes| {
+            blank &= is_zero(bytes);
+            Ok(())
+        })?;
+        Ok(blank)
     }
 
     fn each(&self, mut to: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -19,8 +19,8 @@ pub(crate) struct Parts {
     pub(crate) length: u64,
     /// Header, whether one of its copies is bad, and the generation that supersedes the half; or what is wrong.
     pub(crate) page: std::result::Result<(Header, bool, Option<u64>), String>,
-    /// Where the snapshot lies, its bytes, and what it says; or what is wrong.
-    pub(crate) snapshot: std::result::Result<Snapshot, String>,
+    /// What the snapshot says, or what is wrong; a half that was never used has none.
+    pub(crate) snapshot: std::result::Result<Option<Snapshot>, String>,
     /// From the first to the last of what is not zero.
     pub(crate) slots: Vec<Slot>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Parts {
 pub(crate) struct Slot {
     pub(crate) position: u64,
     pub(crate) bytes: u64,
-    /// `None`: nothing that counts there: gone bad, or left from an earlier use of the half.
+    /// `None`: nothing that counts there: gone bad, or, behind the last entry, left from an earlier use.
     pub(crate) entry: Option<Entry>,
 }
 
@@ -68,6 +68,10 @@ pub(crate) fn parts(storage: &dyn Storage, queue: u128, row: &GroupRow, half: us
     let mut parts =
         Parts { path, length, page, snapshot: Err("its header page is bad".into()), slots: vec![] };
     let Some((salt, shape)) = parts.shape() else { return Ok(parts) };
+    if (shape.generation, shape.snapshot) == (0, 0) {
+        parts.snapshot = Ok(None);
+        return Ok(parts);
+    }
     let Some(packed) = shape.packed(length) else {
         parts.snapshot = Err("the lengths in its header do not fit the file".into());
         return Ok(parts);
@@ -75,7 +79,7 @@ pub(crate) fn parts(storage: &dyn Storage, queue: u128, row: &GroupRow, half: us
     let sectors = read(&*file, &parts.path, PAGE_POSITION, packed)?;
     parts.snapshot = match unpack(salt, &sectors, in_memory(shape.snapshot)?) {
         None => Err("the snapshot does not pass its checksums".into()),
-        Some(bytes) => Snapshot::decode(&bytes).map_err(|problem| problem.to_string()),
+        Some(bytes) => Snapshot::decode(&bytes).map(Some).map_err(|problem| problem.to_string()),
     };
     let bytes = read(&*file, &parts.path, shape.entries, shape.length - shape.entries)?;
     parts.slots = slots(&bytes, salt, shape.entries);

@@ -289,6 +289,29 @@ impl Options {
         crate::engine::repair::repair(&storage, &clock, allow_loss, &mut |_| {})
     }
 
+    /// As [`verify_deep`](crate::verify_deep), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn verify_deep(&self) -> Result<Vec<crate::inspect::Finding>> {
+        let (storage, clock) = self.outside();
+        crate::engine::deep::deep(&storage, &clock, &mut |_| {})
+    }
+
+    /// As [`dump`](crate::dump), on the simulated disk that was given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn dump(
+        &self,
+        options: &super::DumpOptions,
+        show: &mut dyn FnMut(super::Piece) -> bool,
+    ) -> Result<()> {
+        crate::engine::dump::dump(&self.outside().0, options, show)
+    }
+
     /// Returns the disk and the clock.
     #[cfg(any(test, feature = "testing"))]
     fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {

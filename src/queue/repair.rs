@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::names;
 use crate::inspect::Progress;
 use crate::log::evidence;
+use crate::manifest;
 use crate::storage::disk::Disk;
 use crate::storage::{Access, Kind, Storage};
 
@@ -59,12 +60,19 @@ pub struct Quarantined {
 /// Lists what opening and repairs have set aside, by name. Changes nothing.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::NotAQueue`], [`Error::Io`].
 pub fn quarantine(folder: impl AsRef<Path>) -> Result<Vec<Quarantined>> {
     let storage = Disk::new(folder.as_ref());
     let path = || storage.root().join(names::QUARANTINE);
     let entries = match storage.list(names::QUARANTINE) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let storage: Arc<dyn Storage> = Arc::new(storage);
+            return match manifest::look(&storage) {
+                Err(error @ Error::NotAQueue { .. }) => Err(error),
+                // Whatever is wrong with it, nothing was set aside.
+                _ => Ok(Vec::new()),
+            };
+        }
         listed => listed.map_err(|error| Error::io("list", path(), error))?,
     };
     let list = evidence::list(&storage).map_err(|error| Error::io("read the list in", path(), error))?;

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use backlog::testing::{ManualClock, SimDisk, bytes};
-use backlog::{Consumer, Durability, Error, GroupOptions, Options, Queue, Start};
+use backlog::{Consumer, DumpOptions, Durability, Error, GroupOptions, MessageState, Offset};
+use backlog::{Options, Queue, Start};
 
 use crate::choices::{Bytes, Choices};
 use crate::dice::Dice;
@@ -107,7 +108,7 @@ pub(crate) fn folder(data: &[u8]) {
         changed.change(past, &mut choices);
     }
     changed.disk.budget(Some(ROOM));
-    changed.look();
+    changed.look(past);
     changed.live(past, &mut choices);
 }
 
@@ -180,11 +181,45 @@ impl Changed {
     }
 
     /// Looks, which changes nothing.
-    fn look(&self) {
+    fn look(&self, past: &Past) {
         let before = self.contents();
         let _ = options(&self.disk).inspect();
         let _ = options(&self.disk).verify();
+        let _ = options(&self.disk).verify_deep();
+        self.view(past);
+        let mut pieces = 0;
+        let _ = options(&self.disk).dump(&DumpOptions::new(), &mut |_| {
+            pieces += 1;
+            true
+        });
+        assert!(pieces < ENDLESS, "P9: a dump of {pieces} pieces");
         assert!(self.contents() == before, "P8: looking changed a file");
+    }
+
+    /// Looks at messages, one by one and by their state.
+    fn view(&self, past: &Past) {
+        let Ok(mut view) = options(&self.disk).view() else { return };
+        let _ = view.inspection();
+        let mut shown = 0;
+        for message in view.messages(Offset::MIN).take(ENDLESS) {
+            shown += 1;
+            let Ok(message) = message else { continue };
+            let told = past.pushed.get(&message.offset().get());
+            assert!(self.forged || told.is_some_and(|told| told == message.payload()), "P2: {message:?}");
+        }
+        assert!(shown < ENDLESS, "P9: a look at {shown} messages");
+        for name in GROUPS {
+            for state in [MessageState::Ready, MessageState::Dead, MessageState::Done, MessageState::Delayed]
+            {
+                let Ok(messages) = view.messages_in(name, state, Offset::MIN) else { continue };
+                assert!(messages.take(ENDLESS).count() < ENDLESS, "P9: endless messages in {state:?}");
+            }
+            let _ = view.dead(name);
+        }
+        for offset in (0..40).filter_map(Offset::new) {
+            let _ = view.why(offset);
+        }
+        let _ = view.follow();
     }
 
     /// Opens, works and opens again.

@@ -112,6 +112,28 @@ impl World {
         }
     }
 
+    /// Changes a file, with nobody having the queue open.
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        match &*self.place.lock().unwrap() {
+            Place::Real(folder) => {
+                let path = folder.path().join("jobs").join(name);
+                let mut bytes = std::fs::read(&path).unwrap();
+                change(&mut bytes);
+                std::fs::write(path, bytes).unwrap();
+            }
+            Place::Simulated(disk) => {
+                let mut bytes = disk.read_file(name).unwrap();
+                change(&mut bytes);
+                disk.write_file(name, &bytes);
+            }
+        }
+    }
+
+    /// Flips a bit.
+    pub(crate) fn flip(&self, name: &str, position: u64) {
+        self.change(name, |bytes| bytes[usize::try_from(position).unwrap()] ^= 1);
+    }
+
     /// Kills the process that has the queue open: what comes next finds the files as they are, and
     /// no locks. (On a real disk: a copy of them. The old queue hears nothing of it.)
     pub(crate) fn kill(&self) {

@@ -42,6 +42,8 @@ mod behaviour_settle;
 mod behaviour_space;
 /// Delays, schedules, ends.
 mod behaviour_time;
+/// What one is shown who only looks.
+mod behaviour_view;
 /// What a second hostile reader tried on a group.
 mod broken_group;
 /// What a third hostile reader tried on priorities, keys and what is given up.
@@ -59,6 +61,10 @@ mod choices;
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
 mod cli_bad_input;
+/// Each command, on queues of every kind.
+mod cli_every;
+/// Every command, on files that were changed in any way.
+mod cli_fuzzed;
 /// `push --dedup-key`, `--unique-key`, `discard --key`.
 mod cli_keys;
 /// Limits from the command line.
@@ -71,6 +77,10 @@ mod cli_look;
 mod cli_manage;
 /// `push`: what goes in, and what is told.
 mod cli_push;
+/// Files that have gone bad are mended, and what was done comes again, from the command line.
+mod cli_repair;
+/// The sessions in the documentation are what happens.
+mod cli_sessions;
 /// `work`: a command for each message.
 mod cli_work;
 /// What fuzzers were given, and what they found.
@@ -175,6 +185,8 @@ mod threads;
 mod tickets;
 /// The architecture, as rules that are checked.
 mod tidy;
+/// A look at messages beside a busy owner.
+mod view_live;
 /// A call that never returns ends the run, and says where it was.
 mod watch;
 /// What the crash tests do before the crash.

@@ -97,6 +97,9 @@ fn foreign() -> Vec<u8> {
 /// What goes bad; returns the messages that cannot be read any more.
 type Harm = fn(&SimDisk) -> Vec<u64>;
 
+/// What goes bad of a group.
+type Spoil = fn(&SimDisk);
+
 const HARMS: [(&str, RepairKind, Harm); 12] = [
     ("a record of a sealed segment", RepairKind::Copy, |disk| {
         flip(disk, 15, 0);
@@ -334,7 +337,7 @@ fn a_torn_tail_and_bad_copies_are_mended_without_leave_to_lose() {
 
 #[test]
 fn a_group_whose_files_are_bad_begins_again_where_they_can_be_read() {
-    let harms: [(&str, fn(&SimDisk)); 4] = [
+    let harms: [(&str, Spoil); 4] = [
         ("the snapshot of one half", |disk| disk.flip("groups/reader/0.offsets", (4096 + 40) * 8)),
         ("the snapshot of the other", |disk| disk.flip("groups/reader/1.offsets", (4096 + 40) * 8)),
         ("a half is missing", |disk| disk.remove_file("groups/reader/0.offsets")),

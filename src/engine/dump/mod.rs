@@ -28,7 +28,8 @@ pub struct Piece {
     /// How many bytes it has.
     pub bytes: u64,
     /// What it is: `manifest`, `header`, `slot`, `segment row`, `group row`, `batch`, `record`, `settles`, `snapshot`,
-    /// `entry`, `unreadable` (bytes that count as none of these), `empty` (never written).
+    /// `entry`, `unreadable` (bytes that count as none of these), `leftover` (such bytes behind the end: an earlier
+    /// use of the file, or a write that was cut short), `empty` (never written).
     pub what: &'static str,
     /// What is wrong with it; `None`: it passes its checksums.
     pub problem: Option<String>,
@@ -107,7 +108,9 @@ pub(crate) fn dump(storage: &Arc<dyn Storage>, options: &DumpOptions, show: Show
     }
     for number in segments.into_iter().filter(|number| options.segment.is_none_or(|only| only == *number)) {
         let row = slot.and_then(|slot| slot.segments.iter().find(|row| row.number == number));
-        if !segment::pieces(storage, (number, row), options, show)? {
+        let active = slot.filter(|slot| slot.log.segment == number).map_or(0, |slot| slot.log.position);
+        let durable = row.map_or(0, |row| row.length.max(active));
+        if !segment::pieces(storage, (number, row, durable), options, show)? {
             return Ok(());
         }
     }
@@ -235,7 +238,8 @@ fn half_pieces(
     let mut pieces = vec![half_header(&parts, piece("header", 0, PAGE_POSITION.min(parts.length)))];
     let (problem, facts) = match &parts.snapshot {
         Err(problem) => (Some(problem.clone()), Vec::new()),
-        Ok(snapshot) => {
+        Ok(None) => (None, vec![("used", Fact::Text("never".into()))]),
+        Ok(Some(snapshot)) => {
             let reading = snapshot.reading;
             let numbers = [
                 ("floor", reading.floor),
@@ -255,10 +259,12 @@ fn half_pieces(
     };
     pieces.push(Piece { problem, facts, ..piece("snapshot", PAGE_POSITION, bytes) });
     if !options.headers_only {
-        pieces.extend(parts.slots.iter().map(|slot| match &slot.entry {
+        let last = parts.slots.iter().rposition(|slot| slot.entry.is_some());
+        pieces.extend(parts.slots.iter().enumerate().map(|(index, slot)| match &slot.entry {
             Some(entry) => Piece { facts: entry_facts(entry), ..piece("entry", slot.position, slot.bytes) },
+            None if last.is_none_or(|last| last < index) => piece("leftover", slot.position, slot.bytes),
             None => Piece {
-                problem: Some("no entry: gone bad, or left from an earlier use of the file".into()),
+                problem: Some("no entry there passes its checksum".into()),
                 ..piece("unreadable", slot.position, slot.bytes)
             },
         }));

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use super::{DumpOptions, Fact, Piece, Show, header_facts, salt};
 use crate::error::{Error, Result};
 use crate::format::batch::{self, BatchHeader};
-use crate::format::header::{self, FileKind};
+use crate::format::header::{self, Fields, FileKind};
 use crate::format::manifest::SegmentRow;
-use crate::format::{ALIGNMENT, PAGE, PAGE_POSITION, checksum, names, record};
+use crate::format::{ALIGNMENT, MAX_SEGMENT, PAGE, PAGE_POSITION, checksum, names, record};
 use crate::log::scan::{self, Expected, Window};
 use crate::offset::Offset;
 use crate::storage::{Access, Storage, read_up_to};
 
-/// Shows the pieces of a segment, whatever the manifest says of it; tells whether to go on.
+/// So far is looked where nobody knows how long the segment was made: sixteen of the usual size.
+const UNKNOWN: u64 = 1 << 30;
+
+/// Shows the pieces of a segment, whatever the manifest says of it, with what it knows to be durable; tells whether
+/// to go on.
 pub(super) fn pieces(
     storage: &Arc<dyn Storage>,
-    (number, row): (u64, Option<&SegmentRow>),
+    (number, row, durable): (u64, Option<&SegmentRow>, u64),
     options: &DumpOptions,
     show: Show<'_>,
 ) -> Result<bool> {
@@ -46,13 +50,28 @@ pub(super) fn pieces(
     if !show(Piece { path: path.clone(), position: 0, bytes, what: "header", problem, facts }) {
         return Ok(false);
     }
+    let capacity = read.as_ref().ok().and_then(|page| match page.header.fields {
+        Fields::Segment { capacity, .. } => Some(capacity),
+        _ => None,
+    });
     let Some(salt) = read.ok().map(|page| page.header.salt).or_else(|| row.map(|row| row.salt)) else {
         return Ok(true);
     };
+    // A file can be of any length, and have holes: what lies behind its capacity is no part of it.
+    let limit = length.min(capacity.unwrap_or(UNKNOWN)).min(MAX_SEGMENT);
     let mut window = Window::new(file);
-    let expected = Expected { salt, base: 0, reserved: Offset::LIMIT, limit: length };
-    let walk = Walk { path: path.clone(), options, show, window: &mut window, expected };
-    walk.batches().map_err(failed)
+    let expected = Expected { salt, base: 0, reserved: Offset::LIMIT, limit };
+    let walk = Walk { path: path.clone(), options, show: &mut *show, window: &mut window, expected, durable };
+    let on = walk.batches().map_err(failed)?;
+    let behind = Piece {
+        path: path.clone(),
+        position: limit,
+        bytes: length - limit,
+        what: "leftover",
+        problem: Some("it lies behind the segment's end".into()),
+        facts: Vec::new(),
+    };
+    Ok(on && (behind.bytes == 0 || show(behind)))
 }
 
 struct Walk<'a> {
@@ -61,6 +80,8 @@ struct Walk<'a> {
     show: Show<'a>,
     window: &'a mut Window,
     expected: Expected,
+    /// Up to here everything was known durable: the highest mark so far.
+    durable: u64,
 }
 
 impl Walk<'_> {
@@ -83,6 +104,7 @@ impl Walk<'_> {
             }
             position = end;
             self.expected.base = header.end();
+            self.durable = self.durable.max(header.mark);
         }
         Ok(true)
     }
@@ -96,6 +118,8 @@ impl Walk<'_> {
         let bytes = end - position;
         let piece = if last && self.is_blank(position, end)? {
             self.piece("empty", position, bytes)
+        } else if last && position >= self.durable {
+            self.piece("leftover", position, bytes)
         } else {
             let problem = Some("no batch there passes its checksum".into());
             Piece { problem, ..self.piece("unreadable", position, bytes) }

@@ -108,6 +108,10 @@ impl Engine {
         let keep = |stretch: &damage::Stretch| {
             let (position, length) = (stretch.position, stretch.length);
             let source = SetAside { source: &file, position, length };
+            // What a file lacked that was cut short, or missing.
+            if source.is_blank().map_err(failed)? {
+                return Ok(None);
+            }
             let offsets: Vec<String> =
                 stretch.offsets.iter().map(|(first, end)| format!("{first}..{end}")).collect();
             let of = if offsets.is_empty() { "none".into() } else { offsets.join(", ") };
@@ -117,9 +121,9 @@ impl Engine {
                 )
             };
             let name = source.keep(&*self.storage, |sum| names::gone_bad(number, position, sum), note);
-            name.map(|name| self.storage.root().join(name)).map_err(failed)
+            name.map(|name| Some(self.storage.root().join(name))).map_err(failed)
         };
-        one.survey.stretches.iter().map(keep).collect()
+        one.survey.stretches.iter().filter_map(|stretch| keep(stretch).transpose()).collect()
     }
 
     /// Copies what can be read of a segment; `None` if that is nothing.

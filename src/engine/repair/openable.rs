@@ -315,7 +315,7 @@ fn remake(storage: &Arc<dyn Storage>, clock: &dyn Clock, found: &Found, row: &Gr
         };
         generation = generation.max(parts.generation());
         let newer = best.as_ref().is_none_or(|(there, ..)| *there < parts.generation());
-        if let Ok(snapshot) = &parts.snapshot
+        if let Ok(Some(snapshot)) = &parts.snapshot
             && newer
         {
             best = Some((parts.generation(), snapshot.clone(), leading(&parts)));

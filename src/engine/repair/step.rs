@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::readable;
 use crate::clock::Clock;
-use crate::engine::look;
+use crate::engine::{deep, look};
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::inspect::{Finding, FindingKind, Progress};
-use crate::log::kept;
+use crate::manifest::Found;
 use crate::storage::Storage;
 
 /// What a step of a repair does.
@@ -135,11 +135,9 @@ pub(super) fn plan(
             steps.push(step(RepairKind::Folder, finding, false));
         }
     }
-    for row in &found.slot.kept {
-        if let Err(error) = kept::check(&**storage, found.queue, row) {
-            steps.push(step(RepairKind::Forget, Finding::of(error)?, true));
-        }
-    }
+    steps.extend(
+        deep::side_files(storage)?.into_iter().map(|finding| step(RepairKind::Forget, finding, true)),
+    );
     if let Some(finding) = look::linked(storage)?.into_iter().next() {
         return Err(Error::Refused { path: finding.path, problem: finding.what });
     }
@@ -160,9 +158,20 @@ pub(super) fn plan(
             RepairKind::Copy => finding.position.is_some(),
             RepairKind::Replace | RepairKind::Regroup | RepairKind::Forget => true,
         };
-        steps.push(step(kind, finding, loses));
+        let mut step = step(kind, finding, loses);
+        if kind == RepairKind::Replace {
+            // At most: what can be read of it is known when it is read.
+            step.offsets = offsets_of(storage.root(), &found, &step.path);
+        }
+        steps.push(step);
     }
     Ok(RepairPlan { steps })
+}
+
+/// Returns the offsets that the manifest tells of a segment.
+fn offsets_of(root: &Path, found: &Found, path: &Path) -> Option<(u64, u64)> {
+    let row = found.slot.segments.iter().find(|row| root.join(names::segment(row.number)) == path)?;
+    Some((row.base, if row.length == 0 { found.slot.log.next } else { row.end }))
 }
 
 fn step(kind: RepairKind, finding: Finding, loses: bool) -> RepairStep {

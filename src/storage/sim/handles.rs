@@ -150,7 +150,7 @@ impl Storage for SimDisk {
 
     fn is_seen_locked(&self, name: &str) -> bool {
         let state = self.shared.lock();
-        state.file(name).is_ok_and(|id| state.is_held(id))
+        state.names.place(name).is_ok_and(|(folder, _)| state.locks.contains(&folder))
     }
 
     fn remove_unheld(&self, name: &str) -> io::Result<bool> {
