@@ -183,6 +183,9 @@
 //! # }
 //! ```
 //!
+//! [`plan_repair`] says what can be done about what [`verify`] finds, and [`repair`] does it: what can be read is
+//! delivered again, what cannot is named and a dead letter, and what was taken out is kept ([`quarantine`]).
+//!
 //! # Promises
 //!
 //! - A push that returned under [`Durability::Synced`] is delivered after any crash: kill -9, a power

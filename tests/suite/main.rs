@@ -161,8 +161,10 @@ mod poison;
 mod random;
 /// What an opening leaves behind that wrote nothing.
 mod reopen;
-// Files that have gone bad are mended: every rule of it, crashes and failures in it.
+/// Files that have gone bad are mended: every rule of it, crashes and failures in it.
 mod repair;
+/// Whatever has gone bad, by dice.
+mod repair_dice;
 /// What an opening tells, and what it leaves as it is.
 mod reported;
 /// Reads Rust as far as `tidy` needs it.

@@ -10,7 +10,7 @@ use crate::watch;
 
 /// All that is unsynced lost, all kept, mixtures.
 const SEEDS: [u64; 4] = [0, 1, 4, 5];
-const MESSAGES: u64 = 30;
+pub(crate) const MESSAGES: u64 = 30;
 /// Pushed as one batch.
 const BATCH: std::ops::Range<u64> = 18..21;
 /// What `reader` has done, but for one that it rejected.
@@ -18,17 +18,17 @@ const DONE: std::ops::Range<u64> = 0..12;
 const REJECTED: u64 = 4;
 const SEGMENT: usize = 8192;
 
-fn options(disk: &SimDisk) -> Options {
+pub(crate) fn options(disk: &SimDisk) -> Options {
     let clock = ManualClock::new(1_700_000_000_000);
     Options::new("jobs").sim_disk(disk).manual_clock(&clock).threads(false).segment_bytes(SEGMENT as u64)
 }
 
-fn payload(number: u64) -> String {
+pub(crate) fn payload(number: u64) -> String {
     format!("{number:01000}")
 }
 
 /// A queue of many segments: one group has done a part, the other has read nothing.
-fn prepared(closed: bool) -> SimDisk {
+pub(crate) fn prepared(closed: bool) -> SimDisk {
     let disk = SimDisk::new(1);
     let queue = options(&disk).open().unwrap();
     let synced = || GroupOptions::new().ack_durability(Durability::Synced).max_failures(7);
@@ -75,7 +75,7 @@ fn messages_in(disk: &SimDisk, name: &str) -> Vec<u64> {
     (0..MESSAGES).filter(|&number| place(disk, number).0 == name).collect()
 }
 
-fn flip(disk: &SimDisk, number: u64, before: usize) {
+pub(crate) fn flip(disk: &SimDisk, number: u64, before: usize) {
     let (name, at) = place(disk, number);
     disk.flip(&name, ((at - before) * 8 + 3) as u64);
 }
@@ -180,7 +180,7 @@ fn files(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
     names.map(|name| (name.clone(), disk.read_file(&name))).collect()
 }
 
-fn drain(queue: &Queue, group: &str) -> Vec<u64> {
+pub(crate) fn drain(queue: &Queue, group: &str) -> Vec<u64> {
     let consumer = queue.group(group).unwrap().consumer();
     let mut numbers = Vec::new();
     while let Some(job) = consumer.try_recv().unwrap() {
@@ -192,7 +192,7 @@ fn drain(queue: &Queue, group: &str) -> Vec<u64> {
     numbers
 }
 
-fn dead(queue: &Queue, group: &str, reason: DeadReason) -> Vec<u64> {
+pub(crate) fn dead(queue: &Queue, group: &str, reason: DeadReason) -> Vec<u64> {
     let letters = queue.group(group).unwrap().dead().into_iter().filter(|dead| dead.reason == reason);
     letters.flat_map(|dead| dead.offset.get()..dead.offset.get() + dead.length).collect()
 }
@@ -200,6 +200,7 @@ fn dead(queue: &Queue, group: &str, reason: DeadReason) -> Vec<u64> {
 /// What must hold after a repair.
 fn check(disk: &SimDisk, lost: &[u64], closed: bool, told: &str) {
     assert_eq!(options(disk).verify().unwrap(), [], "{told}");
+    assert_eq!(options(disk).verify_deep().unwrap(), [], "{told}");
     assert!(options(disk).plan_repair().unwrap().is_empty(), "{told}");
     let queue = options(disk).open().unwrap();
     assert!(!queue.recovery().has_findings(), "{told}: {:?}", queue.recovery());
