@@ -308,6 +308,29 @@ fn a_repair_in_which_any_operation_fails_is_done_again_and_ends_the_same() {
     }
 }
 
+/// A successor ended where the batch that was cut would have, and what lay behind that was missed by nobody.
+#[test]
+fn a_segment_that_is_cut_short_anywhere_loses_what_lay_behind_and_tells_of_it() {
+    let whole = prepared(true);
+    let (name, _) = place(&whole, 16);
+    let messages = messages_in(&whole, &name);
+    let length = whole.read_file(&name).unwrap().len();
+    for end in (0..length).step_by(8).filter(|end| end % 64 == 0 || (5096..5144).contains(end)) {
+        let disk = whole.crash(1);
+        cut(&disk, &name, end);
+        let readable = |number: u64| place(&whole, number).1 + 1000 <= end;
+        let lost: Vec<u64> = messages.iter().copied().filter(|&number| !readable(number)).collect();
+        if options(&disk).verify().unwrap().is_empty() {
+            assert!(lost.is_empty(), "{end}: {lost:?}");
+            continue;
+        }
+
+        options(&disk).repair(true).unwrap();
+
+        check(&disk, &lost, true, &format!("cut at {end}"));
+    }
+}
+
 #[test]
 fn a_torn_tail_and_bad_copies_are_mended_without_leave_to_lose() {
     let torn = (2..200).find_map(|seed| {

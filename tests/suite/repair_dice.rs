@@ -45,9 +45,17 @@ fn whatever_has_gone_bad_is_mended_and_no_message_goes_in_silence() {
         let _watched = watch::over(format!("seed {seed}"));
         let mut dice = Dice(seed);
         let closed = dice.below(2) == 0;
-        let disk = prepared(closed);
+        let mut disk = prepared(closed);
         for _ in 0..1 + dice.below(4) {
             harm(&disk, &mut dice);
+        }
+        if dice.below(2) == 0 {
+            // Cut short, once or twice, by the end of the power.
+            for _ in 0..1 + dice.below(2) {
+                disk.stop_after(disk.ops() + dice.below(120));
+                let _ = options(&disk).repair(true);
+                disk = disk.crash(dice.below(6));
+            }
         }
         match options(&disk).repair(true) {
             Ok(_) => {}

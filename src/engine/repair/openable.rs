@@ -224,9 +224,10 @@ fn succeed(
         let least = round_up(mark, PAGE_POSITION) + PAGE_POSITION;
         round_up(one.capacity.max(one.usable.min(MAX_SEGMENT)).max(least).max(FIRST_SEGMENT), PAGE_POSITION)
     } else {
-        // Of what is missing at the end a few zeros are left: they tell that something was there.
-        let zeros = round_up(one.usable.max(PAGE_POSITION), ALIGNMENT) + ALIGNMENT;
-        one.row.length.min(zeros)
+        // What is missing at the end must be missed: of a batch that was cut the header tells how far it went, and
+        // where the file ended there, nothing would tell of those behind it. Where there is no batch, a few zeros do.
+        let nothing = one.usable <= PAGE_POSITION;
+        if nothing { one.row.length.min(PAGE_POSITION + ALIGNMENT) } else { one.row.length }
     };
     let usable = one.usable.min(length);
     let name = names::segment(number);
