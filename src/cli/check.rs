@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let mut view = args.folder.view()?;
     let seen = view.inspection();
     if let Some(name) = &args.group {
-        view.state(name, Offset::MIN)?;
+        view.dead(name)?;
     }
     let mut rows = Rows::new(args.form, "checks", &COLUMNS);
     let mut over = false;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::exit::{CLEAN, Outcome};
+use super::exit::{self, CLEAN, Outcome};
 use super::out::{As, Column, Document, Is, column};
 use super::target::Target;
 
@@ -25,27 +25,11 @@ const SHOWN: [Column; 4] = [
     column("bytes", "bytes", Is::Bytes),
 ];
 
-/// What is done in one turn at the most; a turn that frees nothing ends it before.
-const TURNS: usize = 10_000;
-
 pub(super) fn run(args: &Args) -> Outcome {
     let before = backlog::inspect(args.target.dir())?;
-    args.target.with(|queue| {
-        let mut idle = 0;
-        let mut last = (queue.stats().segments, 0);
-        for _ in 0..TURNS {
-            queue.run_duties()?;
-            let seen = backlog::inspect(args.target.dir())?;
-            let now = (seen.segments.len(), bytes(&seen));
-            idle = if now == last { idle + 1 } else { 0 };
-            last = now;
-            // What to copy is found in one turn and done in another.
-            if idle > 3 {
-                break;
-            }
-        }
-        Ok(CLEAN)
-    })?;
+    if !args.target.with(|queue| Ok(queue.compact()?))? {
+        exit::say("the process that has it open gives room back by itself");
+    }
     let after = backlog::inspect(args.target.dir())?;
     let facts = json!({
         "segments_before": before.segments.len(),

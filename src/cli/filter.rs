@@ -94,8 +94,7 @@ impl Filter {
                 return Ok(gone);
             };
             let states = |message: &Content| {
-                let offset = message.offset();
-                let state = |name: &String| Some((name.clone(), view.state(name, offset).ok()?));
+                let state = |name: &String| Some((name.clone(), view.state(name, message).ok()?));
                 groups.iter().filter_map(state).collect::<Vec<_>>()
             };
             for message in page {
@@ -112,7 +111,7 @@ impl Filter {
         let Some(group) = &self.group else {
             return Ok(view.inspection().groups.into_iter().map(|group| group.name).collect());
         };
-        view.state(group, Offset::MIN)?;
+        view.dead(group)?;
         Ok(vec![group.clone()])
     }
 

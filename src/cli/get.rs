@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let groups = view.inspection().groups.into_iter();
     let states: Vec<(String, MessageState)> = groups
         .filter_map(|group| {
-            let state = view.state(&group.name, args.offset).ok()?;
+            let state = view.state(&group.name, &message).ok()?;
             Some((group.name, state))
         })
         .collect();

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use backlog::{Encoding, HeaderValue, Message, Options, Queue};
+use backlog::{Encoding, Error, HeaderValue, Message, Options, Queue};
 use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::Value;
@@ -93,7 +93,8 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 struct Import {
     queue: Queue,
-    batch: Vec<Message<'static>>,
+    /// What is to be pushed, each with the number of its line.
+    batch: Vec<(u64, Message<'static>)>,
     bytes: usize,
     /// No message that was stored by now has this offset or a higher one.
     next: u64,
@@ -120,7 +121,7 @@ impl Import {
                 let line: Line = serde_json::from_slice(&line).map_err(|error| at(number, &error))?;
                 let keyed = line.has_key();
                 let message = line.message().map_err(|problem| at(number, &problem))?;
-                self.take(message, keyed).map_err(|failure| failure.about(&format!("line {number}")))?;
+                self.take(number, message, keyed)?;
             }
             if lines.is_too_long() {
                 return Err(at(number + 1, &"it is longer than any message is"));
@@ -128,11 +129,11 @@ impl Import {
         }
     }
 
-    fn take(&mut self, message: Message<'static>, keyed: bool) -> Result<(), Failure> {
+    fn take(&mut self, number: u64, message: Message<'static>, keyed: bool) -> Result<(), Failure> {
         if keyed {
             // A key is looked for one by one: its batch would be refused as a whole.
             self.push()?;
-            let offset = self.queue.push(&message)?.get();
+            let offset = self.queue.push(&message).map_err(|error| about(number, error))?.get();
             // Of a key that is taken it is the offset of the one that has it.
             if offset < self.next {
                 self.known += 1;
@@ -143,7 +144,7 @@ impl Import {
             return Ok(());
         }
         self.bytes += message.payload().len();
-        self.batch.push(message);
+        self.batch.push((number, message));
         if self.batch.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES { self.push() } else { Ok(()) }
     }
 
@@ -151,7 +152,12 @@ impl Import {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let offsets = self.queue.push_batch(&self.batch)?;
+        let offsets = match self.queue.push_batch(self.batch.iter().map(|(_, message)| message)) {
+            Ok(offsets) => offsets,
+            // Nothing of it was stored: one by one, so that it is known which is to blame.
+            Err(Error::Invalid { .. } | Error::TooLarge { .. }) => return self.push_singly(),
+            Err(error) => return Err(error.into()),
+        };
         self.stored += self.batch.len() as u64;
         self.next = self.next.max(offsets.clone().last().map_or(0, |last| last.get() + 1));
         self.batch.clear();
@@ -159,6 +165,20 @@ impl Import {
         exit::print(&format!("{offsets}\n"))?;
         Ok(())
     }
+
+    fn push_singly(&mut self) -> Result<(), Failure> {
+        self.bytes = 0;
+        for (number, message) in std::mem::take(&mut self.batch) {
+            let offset = self.queue.push(&message).map_err(|error| about(number, error))?.get();
+            (self.stored, self.next) = (self.stored + 1, offset + 1);
+            exit::print(&format!("{offset}..{}\n", offset + 1))?;
+        }
+        Ok(())
+    }
+}
+
+fn about(number: u64, error: Error) -> Failure {
+    Failure::from(error).about(&format!("line {number}"))
 }
 
 impl Line {

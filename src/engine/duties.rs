@@ -33,11 +33,13 @@ pub(super) struct Idle {
     settled: bool,
     /// What lies behind the ends of sealed segments was cut off since.
     trimmed: bool,
+    /// Somebody wants everything back that can be: nothing waits for a while to pass.
+    pub(super) haste: bool,
 }
 
 impl Idle {
     pub(super) fn new(now: Duration) -> Self {
-        Self { seen: (0, 0), since: now, settled: false, trimmed: false }
+        Self { seen: (0, 0), since: now, settled: false, trimmed: false, haste: false }
     }
 }
 
@@ -123,7 +125,7 @@ impl Engine {
         let due = {
             let mut idle = lock(&self.idle);
             if idle.seen != seen {
-                *idle = Idle { seen, ..Idle::new(now) };
+                *idle = Idle { seen, haste: idle.haste, ..Idle::new(now) };
             }
             let due = now.saturating_sub(idle.since) >= IDLE;
             due && !std::mem::replace(&mut idle.settled, due)
@@ -148,7 +150,8 @@ impl Engine {
 
     /// Gives back what the files of idle groups have grown to.
     fn shrink_idle(&self) -> Result<()> {
-        self.all_groups().iter().map(|group| group.shrink_idle()).fold(Ok(()), Result::and)
+        let haste = lock(&self.idle).haste;
+        self.all_groups().iter().map(|group| group.shrink_idle(haste)).fold(Ok(()), Result::and)
     }
 }
 

@@ -25,8 +25,36 @@ impl Engine {
     /// Tells whether nothing was pushed for a while.
     pub(super) fn is_at_rest(&self) -> bool {
         let idle = lock(&self.idle);
+        if idle.haste {
+            return true;
+        }
         self.clock.now().saturating_sub(idle.since()) >= REST
             && idle.is_of((self.log.next(), self.log.messages()))
+    }
+
+    /// Gives back all that can be, now: what is done, what a queue at rest does not need, and what lies between in
+    /// sparse segments.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.check_open()?;
+        lock(&self.idle).haste = true;
+        let done = self.compact_in_haste();
+        lock(&self.idle).haste = false;
+        done
+    }
+
+    fn compact_in_haste(&self) -> Result<()> {
+        // What one turn frees, the next can copy together.
+        let mut quiet = 0;
+        while quiet < 3 {
+            let before = self.manifest.look(|slot| slot.sequence);
+            self.run_all_duties()?;
+            let after = self.manifest.look(|slot| slot.sequence);
+            quiet = if before == after { quiet + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// Gives back what a queue at rest does not need.

@@ -258,20 +258,21 @@ impl Engine {
             return Ok(None);
         }
         let now = self.clock.now();
+        let haste = lock(&self.idle).haste;
         let active = self.log.set().last().map_or(0, |active| active.number);
         let appended = (groups.iter().map(|group| group.appended()).sum(), active);
         {
             let mut space = lock(&self.space);
             let busy = space.appended != appended;
             let pause = if busy { (space.took * LOOKING).clamp(LOOK_SOON, LOOK) } else { LOOK };
-            if space.at.is_some_and(|at| now.saturating_sub(at) < pause) {
+            if !haste && space.at.is_some_and(|at| now.saturating_sub(at) < pause) {
                 return Ok(None);
             }
             let same = space.at.is_some() && space.appended == appended;
             space.same = if same { space.same + 1 } else { 0 };
             (space.at, space.appended) = (Some(now), appended);
             // What the last two looks have not found is not there now either, unless time tells.
-            if space.same > 2 && self.limits().retain_for == 0 {
+            if !haste && space.same > 2 && self.limits().retain_for == 0 {
                 return Ok(None);
             }
         }
@@ -281,14 +282,20 @@ impl Engine {
         let mut facts = Vec::new();
         for pair in slot.segments.windows(2) {
             let messages = pair[1].messages_before - pair[0].messages_before;
-            let fact = self.fact(&groups, &pair[0], messages, now)?;
+            let fact = self.fact(&groups, &pair[0], messages, (now, haste))?;
             facts.push(Fact { settled: fact.settled && free(fact.number), ..fact });
         }
         lock(&self.space).took = self.clock.now().saturating_sub(now);
         Ok(Some(facts))
     }
 
-    fn fact(&self, groups: &[Arc<Live>], row: &SegmentRow, messages: u64, now: Duration) -> Result<Fact> {
+    fn fact(
+        &self,
+        groups: &[Arc<Live>],
+        row: &SegmentRow,
+        messages: u64,
+        (now, haste): (Duration, bool),
+    ) -> Result<Fact> {
         let bytes = plan::batch_bytes(row);
         let fact = Fact { number: row.number, bytes, live: bytes, settled: false };
         // Where some group has still to go through it, all of it is live.
@@ -301,6 +308,7 @@ impl Engine {
             let mut space = lock(&self.space);
             let looked = space.looked.entry(row.number).or_default();
             looked.look(pending, now);
+            looked.calm |= haste;
             *looked
         };
         let estimate = looked.live(row, messages);

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Kind};
 use crate::format::manifest::SegmentRow;
 use crate::format::names;
+use crate::format::record::Tag;
 use crate::group::rule::MessageState;
 use crate::group::standing::Standing;
 use crate::group::state::{Now, State};
@@ -180,6 +181,14 @@ impl View {
         entries.collect()
     }
 
+    /// Tells whether some message that is stored may say from when on it can be lent.
+    pub(crate) fn may_have_due(&self) -> bool {
+        let active = self.seen.segments.len().saturating_sub(1);
+        let told =
+            |(index, row): (usize, &SegmentRow)| index == active || row.about.tags & Tag::Due.bit() != 0;
+        self.seen.segments.iter().enumerate().any(told)
+    }
+
     /// Returns the path of a segment.
     pub(crate) fn path(&self, segment: u64) -> std::path::PathBuf {
         self.log.path(segment)
@@ -202,6 +211,11 @@ impl GroupSeen {
     /// Tells where a message is in its life.
     pub(crate) fn state_of(&self, offset: u64, now: Now) -> MessageState {
         self.state.place_of(offset, now)
+    }
+
+    /// Tells whether reading has come to a message: what it says itself counts only until then.
+    pub(crate) fn has_met(&self, offset: u64) -> bool {
+        offset < self.state.head()
     }
 
     /// Tells all that is known of a message.

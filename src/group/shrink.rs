@@ -48,13 +48,13 @@ impl Live {
         now.saturating_sub(idle.1) >= time
     }
 
-    /// Gives room of the files back, if nothing was appended for a while and they are much longer than
-    /// they need to be. Called now and then.
+    /// Gives room of the files back, if nothing was appended for a while (in `haste`: now) and they are much longer
+    /// than they need to be. Called now and then.
     ///
     /// # Errors
     /// When the disk refuses. Nothing is lost by it, and acks go on unless the group is poisoned.
-    pub(crate) fn shrink_idle(&self) -> Result<()> {
-        if !self.is_quiet_for(QUIET) {
+    pub(crate) fn shrink_idle(&self, haste: bool) -> Result<()> {
+        if !haste && !self.is_quiet_for(QUIET) {
             return Ok(());
         }
         let mut guard = self.commit.lock();

@@ -307,6 +307,17 @@ impl Queue {
         self.place().run_duties()
     }
 
+    /// Gives the room of what is done back to the disk now: whole segments, sparse ones copied together, and what a
+    /// queue at rest does not need. An open queue does all that by itself, in time; this is for one who wants it
+    /// small at once. Returns whether it was done: where another process has the files open it is that one's
+    /// business, and nothing is done here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn compact(&self) -> Result<bool> {
+        self.place().compact()
+    }
+
     /// Closes the queue, from any thread, however many handles there are: writes what tickets wait
     /// for, wakes everyone who waits, gives loans back uncounted, and frees the folder. Deliveries
     /// that live on can no longer be settled: [`Error::Closed`](crate::Error::Closed).

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::dead::{DeadLetter, unread};
 use super::inspect::{Inspection, of_seen};
 use crate::clock::{Clock, SystemClock, millis};
 use crate::consumer::Content;
+use crate::engine::look::GroupSeen;
 use crate::engine::view::View as Picture;
 use crate::error::Result;
 use crate::group::rule::MessageState;
@@ -34,7 +35,8 @@ use crate::storage::disk::Disk;
 /// let mut view = View::open(&folder)?;
 /// let payloads: Vec<_> = view.messages(Offset::MIN).map(|seen| seen.map(|seen| seen.payload().to_vec())).collect();
 /// assert_eq!(payloads.len(), 2); // done, but still stored
-/// assert_eq!(view.state("default", Offset::MIN)?, MessageState::Done);
+/// let first = view.get(Offset::MIN)?.unwrap();
+/// assert_eq!(view.state("default", &first)?, MessageState::Done);
 /// # queue.close()
 /// # }
 /// ```
@@ -104,7 +106,7 @@ impl View {
     /// them. After any other error it has ended.
     pub fn messages(&mut self, from: Offset) -> impl Iterator<Item = Result<Content>> + '_ {
         let rows = vec![(from.get(), self.picture.seen.next)];
-        Rows { picture: &mut self.picture, rows }
+        Rows { picture: &mut self.picture, rows, only: None }
     }
 
     /// Goes through those that are in a state in a group, in the same way.
@@ -118,13 +120,25 @@ impl View {
         from: Offset,
     ) -> Result<impl Iterator<Item = Result<Content>> + '_> {
         let (next, now) = (self.picture.seen.next, self.picture.now());
-        let mut rows = self.picture.group(group)?.rows(state, next, now);
+        let seen = self.picture.group(group)?;
+        let mut rows = seen.rows(state, next, now);
+        // What a message says itself is known only once it is read, where the group has not come to it.
+        if state == MessageState::Delayed && self.picture.may_have_due()
+            || state == MessageState::Done && !seen.kinds.is_empty()
+        {
+            let ahead = seen
+                .rows(MessageState::Ready, next, now)
+                .into_iter()
+                .filter(|(_, end)| !seen.has_met(end - 1));
+            rows.extend(ahead);
+            rows.sort_unstable();
+        }
         rows.retain_mut(|(first, end)| {
             (*first, *end) = ((*first).max(from.get()), (*end).min(next));
             first < end
         });
         rows.reverse();
-        Ok(Rows { picture: &mut self.picture, rows })
+        Ok(Rows { picture: &mut self.picture, rows, only: Some((group.to_owned(), state)) })
     }
 
     /// Returns a message; `None` if it is not stored: done and given up, or never pushed.
@@ -133,15 +147,15 @@ impl View {
     /// [`Error::Damaged`](crate::Error::Damaged), and when the disk refuses.
     pub fn get(&mut self, offset: Offset) -> Result<Option<Content>> {
         let rows = vec![(offset.get(), offset.get().saturating_add(1).min(self.picture.seen.next))];
-        Rows { picture: &mut self.picture, rows }.next().transpose()
+        Rows { picture: &mut self.picture, rows, only: None }.next().transpose()
     }
 
-    /// Tells where a message is in its life, in a group. Of one that is not stored the answer means nothing.
+    /// Tells where a message is in its life, in a group.
     ///
     /// # Errors
     /// As [`View::messages_in`].
-    pub fn state(&self, group: &str, offset: Offset) -> Result<MessageState> {
-        Ok(self.picture.group(group)?.state_of(offset.get(), self.picture.now()))
+    pub fn state(&self, group: &str, message: &Content) -> Result<MessageState> {
+        Ok(state_of(&self.picture, self.picture.group(group)?, message))
     }
 
     /// Lists the dead letters of a group, in offset order.
@@ -153,10 +167,36 @@ impl View {
     }
 }
 
+/// Tells where a message is: as the group knows it, or, where that has not come to it, as the message says.
+pub(super) fn state_of(picture: &Picture, seen: &GroupSeen, message: &Content) -> MessageState {
+    let (offset, now) = (message.offset().get(), picture.now());
+    let known = seen.state_of(offset, now);
+    if known != MessageState::Ready || seen.has_met(offset) {
+        return known;
+    }
+    let takes = |kind: &String| message.kind() == Some(kind);
+    let wall = UNIX_EPOCH + Duration::from_millis(now.wall);
+    match message.due() {
+        _ if !seen.kinds.is_empty() && !seen.kinds.iter().any(takes) => MessageState::Done,
+        Some(due) if due > wall => MessageState::Delayed,
+        _ => MessageState::Ready,
+    }
+}
+
 /// Goes through what lies in rows of offsets, the next one last.
 struct Rows<'a> {
     picture: &'a mut Picture,
     rows: Vec<(u64, u64)>,
+    /// Those that are in that state in that group.
+    only: Option<(String, MessageState)>,
+}
+
+impl Rows<'_> {
+    fn wants(&self, message: &Content) -> bool {
+        self.only.as_ref().is_none_or(|(group, state)| {
+            self.picture.group(group).is_ok_and(|seen| state_of(self.picture, seen, message) == *state)
+        })
+    }
 }
 
 impl Iterator for Rows<'_> {
@@ -176,9 +216,12 @@ impl Iterator for Rows<'_> {
                     }
                     let Some(found) = found else { continue };
                     let queue = self.picture.seen.queue;
-                    return Some(found.and_then(|message| {
-                        Content::new(queue, message).map_err(|message| unread(&message))
-                    }));
+                    let found = found
+                        .and_then(|message| Content::new(queue, message).map_err(|message| unread(&message)));
+                    if found.as_ref().is_ok_and(|message| !self.wants(message)) {
+                        continue;
+                    }
+                    return Some(found);
                 }
             }
         }

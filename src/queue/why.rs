@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::dead::{DeadReason, reason_of};
-use super::view::View;
+use super::view::{View, state_of};
 use crate::consumer::{Content, Receipt};
 use crate::engine::look::GroupSeen;
 use crate::error::{Error, Result};
@@ -131,7 +131,7 @@ impl View {
             }
         };
         let path = self.picture.segment_of(at).map(|segment| self.picture.path(segment));
-        let told = |seen: &GroupSeen| self.told(seen, at);
+        let told = |seen: &GroupSeen| self.told(seen, at, message.as_ref());
         let groups = &self.picture.seen.groups;
         let groups = groups.iter().map(|(name, seen)| {
             let told = seen.as_ref().map(told).map_err(Clone::clone);
@@ -141,10 +141,15 @@ impl View {
         Ok(Why { offset, fate, path, position, message, problem, groups })
     }
 
-    fn told(&self, seen: &GroupSeen, offset: u64) -> WhyInGroup {
+    fn told(&self, seen: &GroupSeen, offset: u64, message: Option<&Content>) -> WhyInGroup {
         let standing = seen.standing(offset, self.picture.now());
         let entries = self.picture.history(seen, offset);
-        let on_loan = standing.state == MessageState::OnLoan;
+        let state = message.map_or(standing.state, |message| state_of(&self.picture, seen, message));
+        let due = match (message, state) {
+            (Some(message), MessageState::Delayed) => standing.due.and_then(moment).or(message.due()),
+            _ => standing.due.and_then(moment),
+        };
+        let on_loan = state == MessageState::OnLoan;
         let lent = entries.iter().rev().find(|entry| entry.kind == Kind::Lent);
         // Of a loan that is no exception only its entry has the number.
         let loan = standing.loan.map(|loan| (loan.delivery, loan.since, loan.lease));
@@ -165,11 +170,11 @@ impl View {
             ends: lease.and_then(|lease| moment(since + u64::from(lease))),
         });
         WhyInGroup {
-            state: standing.state,
+            state,
             paused: seen.paused,
             failures: standing.failures,
             losses: standing.losses,
-            due: standing.due.and_then(moment),
+            due,
             loan,
             dead: standing
                 .dead

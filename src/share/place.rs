@@ -73,6 +73,14 @@ impl Place {
         }
     }
 
+    /// Gives back all that can be, now; tells whether that was for this process to do.
+    pub(crate) fn compact(&self) -> Result<bool> {
+        match &*self.now() {
+            Self::Own(engine) => engine.compact().map(|()| true),
+            Self::Guest(guest) => guest.check_open().map(|()| false),
+        }
+    }
+
     /// Closes this process's part.
     ///
     /// # Errors

@@ -38,12 +38,13 @@ on_both_disks! {
             MessageState::Ready,
         ];
         for (number, state) in (0..).zip(states) {
-            assert_eq!(view.state("mailer", offset(number)).unwrap(), state);
+            let message = view.get(offset(number)).unwrap().unwrap();
+            assert_eq!(view.state("mailer", &message).unwrap(), state);
             let of_it: Vec<_> =
                 view.messages_in("mailer", state, Offset::MIN).unwrap().map(|seen| seen.unwrap().offset()).collect();
             assert_eq!(of_it, [offset(number)]);
         }
-        assert!(matches!(view.state("nobody", Offset::MIN), Err(Error::NoSuchGroup { .. })));
+        assert!(matches!(view.dead("nobody"), Err(Error::NoSuchGroup { .. })));
         assert_eq!(view.dead("mailer").unwrap()[0].error.as_deref(), Some("never"));
         assert_eq!(view.get(offset(4)).unwrap().unwrap().payload(), b"ready");
         assert!(view.get(offset(5)).unwrap().is_none());
@@ -55,10 +56,37 @@ on_both_disks! {
         assert_eq!(view.get(offset(5)).unwrap().unwrap().payload(), b"next");
         lent.ack().unwrap();
         view.refresh().unwrap();
-        assert_eq!(view.state("mailer", offset(3)).unwrap(), MessageState::Done);
+        let message = view.get(offset(3)).unwrap().unwrap();
+        assert_eq!(view.state("mailer", &message).unwrap(), MessageState::Done);
         queue.close().unwrap();
         view.refresh().unwrap();
         assert_eq!(view.inspection().state, QueueState::Closed);
+    }
+
+    fn what_a_group_has_not_come_to_is_where_the_message_says(world: &World) {
+        let queue = world.open();
+        queue.create_group("mailer", GroupOptions::new().kinds(["letter"])).unwrap();
+        queue.push_batch([
+            Message::new("now").kind("letter"),
+            Message::new("later").kind("letter").delay(Duration::from_secs(60)),
+            Message::new("other"),
+        ])
+        .unwrap();
+
+        let mut view = world.options().view().unwrap();
+
+        let mut of = |state| -> Vec<u64> {
+            let messages = view.messages_in("mailer", state, Offset::MIN).unwrap();
+            messages.map(|message| message.unwrap().offset().get()).collect()
+        };
+        assert_eq!((of(MessageState::Ready), of(MessageState::Delayed)), (vec![0], vec![1]));
+        assert_eq!(of(MessageState::Done), [2]);
+        let (_, mailer) = view.why(offset(1)).unwrap().groups.remove(0);
+        let mailer = mailer.unwrap();
+        assert!(mailer.state == MessageState::Delayed && mailer.due.is_some(), "{mailer:?}");
+        world.advance(Duration::from_secs(61));
+        view.refresh().unwrap();
+        assert_eq!(view.messages_in("mailer", MessageState::Delayed, Offset::MIN).unwrap().count(), 0);
     }
 
     fn why_tells_where_a_message_lies_and_what_happened_to_it(world: &World) {

@@ -61,6 +61,8 @@ mod choices;
 mod cli;
 /// Bad input: one clear line, a code, nothing changed.
 mod cli_bad_input;
+/// The data that commands show, for people and for programs.
+mod cli_data;
 /// Each command, on queues of every kind.
 mod cli_every;
 /// Every command, on files that were changed in any way.
