@@ -269,6 +269,7 @@ pub use options::{Durability, WhenFull};
 pub use pool::{Pool, PoolBuilder, PoolReport, SlowJob, Stopper};
 #[cfg(feature = "schedules")]
 pub use queue::Schedule;
+pub use queue::{Backup, BackupRound, Restored, restore};
 pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats, Inspection, Message};
 pub use queue::{DumpOptions, Event, Fact, Fate, Loan, Piece, dump};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};

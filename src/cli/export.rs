@@ -28,18 +28,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Outcome {
     let mut view = args.folder.view()?;
-    let open = |states: &[(String, MessageState)]| {
-        states.is_empty() || states.iter().any(|(_, state)| *state != MessageState::Done)
-    };
-    let chosen = !args.filter.state.is_empty();
-    let mut count = 0;
+    let mut filter = args.filter.clone();
+    filter.open = !args.all && filter.state.is_empty();
     let mut out = String::new();
     let mut heard = true;
-    let gone = args.filter.each(&mut view, &mut |message, states| {
-        if args.all || chosen || open(states) {
-            out.push_str(&line(message, states));
-            count += 1;
-        }
+    let gone = filter.each(&mut view, &mut |message, states| {
+        out.push_str(&line(message, states));
         if out.len() > 64 << 10 {
             heard = exit::print(&out)?;
             out.clear();
@@ -49,7 +43,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     if heard {
         exit::print(&out)?;
     }
-    exit::say(&format!("{} exported", exit::count(count, "message")));
+    exit::say(&format!("{} exported", exit::count(gone.found, "message")));
     Ok(if gone.damaged > 0 { FINDINGS } else { CLEAN })
 }
 

@@ -35,6 +35,9 @@ pub(super) struct Filter {
     /// At most so many
     #[arg(long, value_name = "COUNT")]
     pub(super) limit: Option<u64>,
+    /// Those that some group has not done, or all while there is none.
+    #[arg(skip)]
+    pub(super) open: bool,
 }
 
 /// Parses a moment, or how long ago it was.
@@ -141,6 +144,10 @@ impl Filter {
         let states = states(&message);
         let wanted = |state: MessageState| self.state.iter().any(|named| named.state() == state);
         if !self.state.is_empty() && !states.iter().any(|(_, state)| wanted(*state)) {
+            return Ok(true);
+        }
+        let is_open = |(_, state): &(String, MessageState)| *state != MessageState::Done;
+        if self.open && !states.is_empty() && !states.iter().any(is_open) {
             return Ok(true);
         }
         gone.found += 1;

@@ -1,9 +1,7 @@
 //! `backlog info`: which queue is this, and how is it?
 
 use std::path::Path;
-use std::time::Duration;
 
-use backlog::WhenFull;
 use serde_json::json;
 
 use super::exit::{Failure, Outcome};
@@ -42,9 +40,6 @@ const SHOWN: [Column; 13] = [
 pub(super) fn run(args: &Args) -> Outcome {
     let seen = args.folder.view()?.inspection();
     let names: Vec<&str> = seen.groups.iter().map(|group| &group.name[..]).collect();
-    let limits = seen.limits;
-    let millis =
-        |time: Option<Duration>| time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     let facts = json!({
         "queue": args.folder.dir().to_string_lossy(),
         "id": seen.id,
@@ -60,18 +55,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         "groups": names,
         "refused_groups": refused_groups(&seen),
         "quarantined": quarantined(args.folder.dir()),
-        "limits": {
-            "max_bytes": limits.max_bytes,
-            "max_messages": limits.max_messages,
-            "min_free_bytes": limits.min_free_bytes,
-            "retain_for_ms": millis(limits.retain_for),
-            "retain_bytes": limits.retain_bytes,
-            "when_full": match limits.when_full {
-                WhenFull::Block(_) => "block",
-                WhenFull::DiscardOldest => "discard-oldest",
-                _ => "refuse",
-            },
-        },
+        "limits": super::limits::facts(&seen.limits),
     });
     Document { facts, shown: &SHOWN, lists: Vec::new() }.write(args.form)?;
     Ok(refused(&seen))

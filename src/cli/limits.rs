@@ -1,11 +1,12 @@
 //! `backlog limits`: how much does a queue keep and take?
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use backlog::{Limits, Options, WhenFull};
+use serde_json::{Value, json};
 
-use super::exit::{self, CLEAN, Outcome};
+use super::exit::{CLEAN, Outcome};
+use super::out::{As, Column, Document, Is, column};
 use super::target::Target;
 
 /// Show the limits that are stored with a queue, or change some; every program goes by them.
@@ -33,6 +34,8 @@ pub(super) struct Args {
     /// Keep so many bytes of what is done in every group
     #[arg(long, value_name = "BYTES")]
     retain_bytes: Option<u64>,
+    #[command(flatten)]
+    form: As,
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
@@ -41,7 +44,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     } else {
         backlog::inspect(args.target.dir())?.limits
     };
-    exit::print(&text(&limits))?;
+    Document { facts: facts(&limits), shown: &SHOWN, lists: Vec::new() }.write(args.form)?;
     Ok(CLEAN)
 }
 
@@ -74,28 +77,35 @@ impl Args {
     }
 }
 
-fn text(limits: &Limits) -> String {
-    let number = |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+/// The limits, for programs: of those that are times, milliseconds.
+pub(super) fn facts(limits: &Limits) -> Value {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let time = |time: Duration| humantime::format_duration(time).to_string().replace(' ', "");
     let policy = match limits.when_full {
         WhenFull::Block(wait) => format!("block:{}", time(wait)),
         WhenFull::DiscardOldest => "discard-oldest".into(),
         _ => "refuse".into(),
     };
-    let rows = [
-        ("max-bytes", number(limits.max_bytes)),
-        ("max-messages", number(limits.max_messages)),
-        ("when-full", policy),
-        ("min-free", number(limits.min_free_bytes)),
-        ("retain-for", limits.retain_for.map_or_else(|| "-".to_owned(), time)),
-        ("retain-bytes", number(limits.retain_bytes)),
-    ];
-    let mut out = String::new();
-    for (name, value) in rows {
-        let _ = writeln!(out, "{name:<13} {value}");
-    }
-    out
+    json!({
+        "max_bytes": limits.max_bytes,
+        "max_messages": limits.max_messages,
+        "when_full": policy,
+        "min_free_bytes": limits.min_free_bytes,
+        "retain_for_ms": limits.retain_for.map(millis),
+        "retain_for": limits.retain_for.map(time),
+        "retain_bytes": limits.retain_bytes,
+    })
 }
+
+const SHOWN: [Column; 7] = [
+    column("max_bytes", "max-bytes", Is::Text),
+    column("max_messages", "max-messages", Is::Text),
+    column("when_full", "when-full", Is::Text),
+    column("min_free_bytes", "min-free", Is::Text),
+    column("retain_for", "retain-for", Is::Text),
+    column("retain_bytes", "retain-bytes", Is::Text),
+    column("retain_for_ms", "", Is::Number),
+];
 
 fn when_full(text: &str) -> Result<WhenFull, String> {
     match text {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 
 mod attributes;
+mod backup;
 mod bench;
 mod check;
 mod child;
@@ -103,6 +104,8 @@ enum Command {
     Repair(repair::Args),
     Quarantine(quarantine::Args),
     Compact(compact::Args),
+    Backup(backup::Args),
+    Restore(backup::Restore),
     Export(export::Args),
     Import(import::Args),
     Bench(bench::Args),
@@ -170,6 +173,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Repair(args) => repair::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
         Command::Compact(args) => compact::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -255,7 +255,7 @@ impl Document<'_> {
                     let value = shown(column, &self.facts);
                     out.push_str(&format!("{:<head$}  {}\n", column.head, coloured(column, value)));
                 }
-                for (_, columns, rows) in self.lists {
+                for (_, columns, rows) in self.lists.into_iter().filter(|(.., rows)| !rows.is_empty()) {
                     if !out.is_empty() {
                         out.push('\n');
                     }
@@ -313,6 +313,7 @@ fn shown(column: &Column, row: &Value) -> String {
     let value = row.get(column.key).unwrap_or(&Value::Null);
     match (column.is, value) {
         (_, Value::Null) => "-".into(),
+        (_, Value::Array(all)) if all.is_empty() => "-".into(),
         (Is::Bytes, Value::Number(number)) => bytes(number.as_u64().unwrap_or(0)),
         (Is::Time, Value::Number(number)) => super::time(number.as_u64().unwrap_or(0)),
         (_, Value::Bool(yes)) => if *yes { "yes" } else { "no" }.into(),

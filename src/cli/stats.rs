@@ -65,6 +65,9 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     let seen = backlog::inspect(args.folder.dir())?;
     document(args, &seen, None).write(args.form)?;
+    if args.form.format == Format::Table && seen.groups.is_empty() && seen.refused.is_empty() {
+        exit::say("there is no group yet: `default` appears with its first `work` or `recv`");
+    }
     Ok(refused(&seen))
 }
 

@@ -11,7 +11,7 @@ use super::settles;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::keep::Limits;
-use crate::format::manifest::{GroupRow, SegmentRow};
+use crate::format::manifest::{About, GroupRow, SegmentRow, Slot};
 use crate::format::names;
 use crate::group::settling::settled_in;
 use crate::group::state::{Counts, Now, State};
@@ -36,6 +36,10 @@ pub(crate) struct Seen {
     /// Up to where that was known durable when it was written.
     pub(crate) durable: u64,
     pub(crate) segments: Vec<SegmentRow>,
+    /// What the manifest said.
+    pub(crate) slot: Slot,
+    /// What is known of the messages in the active segment.
+    pub(crate) about: About,
     pub(crate) limits: Limits,
     pub(crate) stretches: Vec<Stretch>,
     pub(crate) groups: Vec<(String, Result<GroupSeen>)>,
@@ -91,7 +95,9 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         position: verdict.position,
         durable: verdict.durable,
         limits: found.slot.limits,
-        segments: found.slot.segments,
+        segments: found.slot.segments.clone(),
+        about: verdict.about,
+        slot: found.slot,
         stretches,
         groups,
     })
@@ -141,6 +147,10 @@ pub(crate) fn verify(
 /// Looks for what the manifest should name: an opening refuses rather than sweep that.
 pub(super) fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
     let mut found = manifest::look(storage)?;
+    // In a backup it is what the next round is about.
+    if found.backup {
+        return Ok(None);
+    }
     for _ in 1..LOOKS {
         let Err(error) = leftovers(storage, &found) else { return Ok(None) };
         let after = manifest::look(storage)?;
@@ -223,7 +233,11 @@ fn look_at(
     let mut before: Option<Result<Looked>> = None;
     let mut pauses = PAUSES.into_iter();
     for _ in 1..LOOKS {
-        let looked = offsets::look(storage, found.queue, &row);
+        let looked = if found.backup {
+            offsets::look_exactly(storage, found.queue, &row)
+        } else {
+            offsets::look(storage, found.queue, &row)
+        };
         let stays = match (&before, &looked) {
             (_, Ok(looked)) if looked.torn == 0 && !looked.wounded => true,
             (Some(Ok(before)), Ok(looked)) => (before.torn, before.wounded) == (looked.torn, looked.wounded),

@@ -18,6 +18,7 @@ use crate::options::Settings;
 use crate::storage::{Lock, Storage};
 use crate::wake::Bell;
 
+pub(crate) mod backup;
 mod birth;
 pub(crate) mod browse;
 mod close;

@@ -36,6 +36,9 @@ pub(crate) const COPIES: [usize; 2] = [0, 2048];
 /// Where a half says that it is superseded.
 pub(crate) const SUPERSEDED: [usize; 2] = [1024, 3072];
 
+/// A writing feature: this is a copy of a queue, which is written by backups only.
+pub(crate) const BACKUP: u32 = 1;
+
 const CHECKSUM_AT: usize = 508;
 const SUPERSEDED_MAGIC: &[u8; 8] = b"backlogX";
 
@@ -179,6 +182,9 @@ impl Header {
     pub(crate) fn may_write(&self) -> Result<(), Malformed> {
         match self.features.writing {
             0 => Ok(()),
+            BACKUP => Err(Malformed::Foreign(
+                "it is that of a backup: make a queue of it (`backlog restore`)".into(),
+            )),
             unknown => Err(Malformed::Newer(format!(
                 "it uses writing features {unknown:#x}, which this version does not know: it can look, not write"
             ))),

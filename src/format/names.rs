@@ -18,6 +18,8 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
 /// The file that the owner holds locked.
 pub(crate) const LOCK: &str = "LOCK";
+/// Says whose unfinished copy a folder holds.
+pub(crate) const UNFINISHED: &str = "UNFINISHED";
 /// The socket at which the owner serves its guests.
 pub(crate) const SOCKET: &str = "SOCKET";
 

@@ -73,7 +73,8 @@ fn walk_active(
         Start { mark: found.slot.log, about: row.about, salt: row.salt, capacity: checked.capacity };
     let path = || storage.root().join(crate::format::names::segment(row.number));
     if start.mark.closed {
-        if !scan::read_error(path(), recovery::goes_on(&checked.file, &start))? {
+        // Behind a backup's end lies what the next round is about.
+        if found.backup || !scan::read_error(path(), recovery::goes_on(&checked.file, &start))? {
             // Whatever lies there is left from before: nothing was under way when it was closed.
             return Ok(Verdict::at_mark(&start));
         }

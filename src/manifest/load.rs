@@ -23,6 +23,8 @@ pub(crate) struct Found {
     /// The slot that does not hold is bad in both copies: a write that was cut short, or damage to
     /// the newer one.
     pub(crate) one_slot: bool,
+    /// It is a copy, to be restored, and no queue to be opened.
+    pub(crate) backup: bool,
     slot_bytes: u64,
     header: Vec<u8>,
 }
@@ -140,6 +142,7 @@ fn read(storage: &Arc<dyn Storage>, file: &dyn crate::storage::File) -> Result<F
         one_slot: good[other] == [None; 2] && blank[other] != [true; 2],
         slot,
         slot_bytes,
+        backup: page.header.features.writing & header::BACKUP != 0,
         header: page.header.encode(),
     })
 }

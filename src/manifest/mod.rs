@@ -165,6 +165,37 @@ fn is_left_unsynced(old: &Slot, new: &Slot) -> bool {
         || planted(Plant::ReserveUnsynced) && new.log.reserved > old.log.reserved && old.log.reserved > 0
 }
 
+/// Puts the manifest of a copy in place of the one that is there, if any.
+///
+/// # Errors
+/// When the disk refuses; which of the two is there then is not known, and either is whole.
+pub(crate) fn replace(
+    storage: &Arc<dyn Storage>,
+    queue: u128,
+    created: u64,
+    slot: &Slot,
+    backup: bool,
+) -> Result<()> {
+    let error = |doing, error| Error::io(doing, storage.root().join(names::MANIFEST), error);
+    match storage.remove(names::MANIFEST_NEW) {
+        Err(failed) if failed.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error("clear the way for", failed));
+        }
+        _ => {}
+    }
+    let mut slot_bytes = FIRST_SLOT;
+    while slot.encode(queue, slot_bytes).is_none() {
+        slot_bytes *= 2;
+    }
+    let features = Features { writing: if backup { header::BACKUP } else { 0 }, ..Features::default() };
+    write_new_with(storage, (queue, created, features), slot, slot_bytes)?;
+    storage
+        .rename(names::MANIFEST_NEW, names::MANIFEST)
+        .and_then(|()| storage.sync_dir(""))
+        .and_then(|()| storage.sync_parent())
+        .map_err(|failed| error("name", failed))
+}
+
 /// How a change failed.
 enum Failure {
     NothingChanged(Error),
@@ -179,14 +210,18 @@ fn write_new(
     slot: &Slot,
     slot_bytes: u64,
 ) -> Result<(Arc<dyn File>, u64)> {
+    write_new_with(storage, (queue, created, Features::default()), slot, slot_bytes)
+}
+
+fn write_new_with(
+    storage: &Arc<dyn Storage>,
+    (queue, created, features): (u128, u64, Features),
+    slot: &Slot,
+    slot_bytes: u64,
+) -> Result<(Arc<dyn File>, u64)> {
     let path = || storage.root().join(names::MANIFEST_NEW);
-    let header = Header {
-        queue,
-        salt: 0,
-        created,
-        features: Features::default(),
-        fields: Fields::Manifest { slot: slot_bytes },
-    };
+    let fields = Fields::Manifest { slot: slot_bytes };
+    let header = Header { queue, salt: 0, created, features, fields };
     let mut bytes = header.encode();
     let slots = slot.encode(queue, slot_bytes).ok_or_else(|| Error::Invalid {
         what: "a new queue's manifest does not fit its first slot".into(),

@@ -137,6 +137,32 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> R
     survey.find(&pages).map(Found::looked)
 }
 
+/// Reads the half that a backup's manifest names, whatever the other one is.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn look_exactly(storage: &Arc<dyn Storage>, queue: u128, row: &GroupRow) -> Result<Looked> {
+    let mut said = None;
+    for half in [0, 1] {
+        let parts = super::parts::parts(&**storage, queue, row, half)?;
+        if parts.generation() != row.generation {
+            continue;
+        }
+        match parts.snapshot {
+            Ok(Some(snapshot)) => {
+                // A copy has no entries: all of them are in its snapshot.
+                let (entries, generation) = (Vec::new(), row.generation);
+                return Ok(Looked { snapshot, entries, generation, torn: 0, wounded: false });
+            }
+            Ok(None) => {}
+            Err(problem) => said = Some((parts.path, problem)),
+        }
+    }
+    let path = storage.root().join(names::group(&row.name));
+    let (path, problem) = said.unwrap_or((path, format!("no half has generation {}", row.generation)));
+    Err(Error::Damaged { path, position: 0, offsets: None, problem })
+}
+
 /// Both files, open.
 struct Survey {
     owner: Owner,

@@ -22,6 +22,7 @@
 //! files, for the one thread that writes.
 
 mod birth;
+mod copy;
 mod halves;
 mod load;
 pub(crate) mod parts;
@@ -36,8 +37,9 @@ mod walk;
 mod tests;
 
 pub(crate) use birth::{create, remake, remove};
+pub(crate) use copy::copy;
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]
 pub(crate) use load::Loaded;
-pub(crate) use load::{Looked, Surveyed, load, look, survey};
+pub(crate) use load::{Looked, Surveyed, load, look, look_exactly, survey};
 pub(crate) use track::Track;

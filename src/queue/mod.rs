@@ -17,6 +17,7 @@ use crate::offset::{Offset, Offsets};
 use crate::options::Durability;
 use crate::share::place::{Handle, Place};
 
+mod backup;
 mod dead;
 mod group;
 mod group_options;
@@ -31,6 +32,7 @@ mod schedules;
 mod view;
 mod why;
 
+pub use backup::{Backup, BackupRound, Restored, restore};
 pub use dead::{Browse, DeadLetter, DeadReason, Peek};
 pub use group::Group;
 pub use group_options::{GroupOptions, Retry, Start};

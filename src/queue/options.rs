@@ -289,6 +289,26 @@ impl Options {
         crate::engine::repair::repair(&storage, &clock, allow_loss, &mut |_| {})
     }
 
+    /// As [`Backup::new`](crate::Backup::new), from here to another simulated disk.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn backup(&self, to: &Options) -> Result<super::Backup> {
+        let (storage, clock) = self.outside();
+        super::Backup::of(storage, to.outside().0, clock)
+    }
+
+    /// As [`restore`](crate::restore), from here to another simulated disk.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn restore(&self, to: &Options) -> Result<super::Restored> {
+        let (storage, clock) = self.outside();
+        super::backup::restore_to(&storage, &to.outside().0, &clock, &mut |_| {})
+    }
+
     /// As [`verify_deep`](crate::verify_deep), on the simulated disk and by the clock that were given.
     ///
     /// # Errors

@@ -67,6 +67,21 @@ fn what_export_writes_import_makes_the_same_messages_of() {
 }
 
 #[test]
+fn an_export_counts_what_it_writes() {
+    let place = Place::new();
+    place.push("a\nb\nc\n");
+    run(&place, &["recv", "jobs", "--ack"]);
+    let payloads = |args: &[&str]| -> Vec<String> {
+        let rows = lines(&run(&place, &[&["export", "jobs"], args].concat()));
+        rows.iter().map(|row| row["payload"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(payloads(&["--limit", "1"]), ["b"]);
+    assert_eq!(payloads(&[]), ["b", "c"]);
+    assert_eq!(payloads(&["--all"]), ["a", "b", "c"]);
+    assert_eq!(payloads(&["--state", "done"]), ["a"]);
+}
+
+#[test]
 fn an_import_names_the_line_that_is_none_and_keeps_what_was_before_it() {
     for (bad, says) in [
         ("{", "line 2: EOF"),

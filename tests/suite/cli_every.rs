@@ -44,7 +44,14 @@ impl Queue {
         copy(&template.path("jobs"), &place.path("jobs"));
         let mut owner = None;
         if self == Self::Live {
-            let mut work = place.start(&["work", "jobs", "--", "sh", "-c", "echo started; exec sleep 1000"]);
+            let mut work = place.start(&[
+                "work",
+                "jobs",
+                "--",
+                "sh",
+                "-c",
+                "echo started; exec tail --pid=$PPID -f /dev/null",
+            ]);
             work.line();
             owner = Some(work);
         }
@@ -111,7 +118,7 @@ fn flip(place: &Place, position: u64) {
 struct Case(&'static [&'static str], [i32; 5], &'static str);
 
 /// Those that take no lock and write nothing.
-const LOOKS: [Case; 26] = [
+const LOOKS: [Case; 27] = [
     Case(&["info", "jobs"], [0, 0, 0, 0, 0], "not done"),
     Case(&["stats", "jobs"], [0, 0, 0, 0, 0], "default      3        1        0     1"),
     Case(&["stats", "jobs", "--watch", "--every", "50ms", "--looks", "2"], [0, 0, 0, 0, 0], "audit"),
@@ -128,6 +135,8 @@ const LOOKS: [Case; 26] = [
     Case(&["group", "ls", "jobs"], [0, 0, 0, 0, 0], "1h..1h"),
     Case(&["why", "jobs", "1"], [0, 0, 0, 0, 1], "exit 1: no paper"),
     Case(&["why", "jobs", "3"], [0, 0, 0, 1, 1], "ready"),
+    // Without an option that changes something.
+    Case(&["limits", "jobs"], [0, 0, 0, 0, 0], "max-bytes"),
     Case(&["pins", "jobs"], [0, 0, 0, 0, 0], "default"),
     Case(&["dump", "jobs"], [0, 0, 1, 1, 0], "kind nacked, offset 1"),
     Case(&["dump", "jobs", "1", "--headers-only", "--from", "4200"], [0, 0, 0, 0, 0], "base 3"),
@@ -141,7 +150,7 @@ const LOOKS: [Case; 26] = [
 ];
 
 /// Those that change something.
-const CHANGES: [Case; 21] = [
+const CHANGES: [Case; 23] = [
     Case(&["init", "jobs", "--group", "third"], [0, 0, 0, 0, 0], ""),
     Case(&["init", "jobs", "--new"], [4, 4, 4, 4, 4], ""),
     Case(&["push", "jobs", "new"], [0, 0, 0, 0, 0], "6..7"),
@@ -163,6 +172,9 @@ const CHANGES: [Case; 21] = [
     Case(&["group", "rm", "jobs", "audit"], [0, 0, 0, 0, 2], ""),
     Case(&["limits", "jobs", "--max-messages", "9"], [0, 0, 0, 0, 0], "max-messages  9"),
     Case(&["compact", "jobs"], [0, 0, 0, 0, 0], "segments before"),
+    Case(&["backup", "jobs", "copy"], [0, 0, 0, 0, 0], "messages pushed"),
+    // It is no backup.
+    Case(&["restore", "jobs", "again"], [4, 4, 4, 4, 4], ""),
 ];
 
 /// Those that have no queue.

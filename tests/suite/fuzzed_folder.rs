@@ -193,7 +193,22 @@ impl Changed {
             true
         });
         assert!(pieces < ENDLESS, "P9: a dump of {pieces} pieces");
+        self.copy();
         assert!(self.contents() == before, "P8: looking changed a file");
+    }
+
+    /// Copies it, and makes a queue of the copy.
+    fn copy(&self) {
+        let [copy, again] = [5, 6].map(|seed| {
+            let disk = SimDisk::new(seed);
+            disk.budget(Some(ROOM));
+            options(&disk)
+        });
+        let round = |backup: backlog::Result<backlog::Backup>| backup?.round(&mut |_| {});
+        if round(options(&self.disk).backup(&copy)).is_ok() && copy.restore(&again).is_ok() {
+            let queue = again.create(false).open();
+            assert!(queue.is_ok(), "what was restored does not open: {queue:?}");
+        }
     }
 
     /// Looks at messages, one by one and by their state.

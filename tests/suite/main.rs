@@ -1,11 +1,15 @@
 //! All tests from the outside, in one binary; this list is their table of contents.
 
+/// A copy beside an owner who goes on.
+mod backup_live;
 /// From where short sequences of steps begin, and which steps there are.
 mod beginnings;
 /// How a message is acked together with what came of it.
 mod behaviour_ack_with;
 /// Messages that a task waits for, acks that it does not wait for.
 mod behaviour_async;
+/// What a copy is, and what is restored.
+mod behaviour_backup;
 /// How a queue ends, and what the next opening finds.
 mod behaviour_close;
 /// What groups are to each other, and consumers of one group.
@@ -89,6 +93,8 @@ mod cli_work;
 mod corpora;
 /// Every promise, at a crash after and a failure of every operation.
 mod crash;
+/// A copy and a restored queue, at the same.
+mod crash_backup;
 /// Acks that travel with the outputs, at the same.
 mod crash_chains;
 /// Segments that are given up, at a crash after and a failure of every operation.
