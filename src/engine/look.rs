@@ -156,7 +156,7 @@ pub(crate) fn verify(
 }
 
 /// Looks for what the manifest should name: an opening refuses rather than sweep that.
-fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
+pub(super) fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
     let mut found = manifest::look(storage)?;
     // In a backup it is what the next round is about.
     if found.backup {
@@ -175,7 +175,7 @@ fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
 }
 
 /// Looks for files that have a second name, among those that an opening writes to: it refuses them.
-fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+pub(super) fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     let slot = manifest::look(storage)?.slot;
     let mut written = vec![names::LOCK.to_owned(), names::MANIFEST.to_owned()];
     written.extend(slot.segments.last().map(|active| names::segment(active.number)));

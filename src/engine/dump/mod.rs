@@ -352,7 +352,7 @@ fn entry_facts(entry: &Entry) -> Vec<(&'static str, Fact)> {
     if entry.time > 0 {
         facts.push(("time", Fact::Millis(entry.time)));
     }
-    if entry.kind != Kind::Aside && (entry.failures, entry.losses) != (0, 0) {
+    if !matches!(entry.kind, Kind::Aside | Kind::Undeleted) && (entry.failures, entry.losses) != (0, 0) {
         facts.push(("failures", Fact::Number(entry.failures.into())));
         facts.push(("losses", Fact::Number(entry.losses.into())));
     }
