@@ -161,6 +161,20 @@ pub enum Error {
         problem: String,
     },
 
+    /// A repair would give up promised bytes that cannot be read any more, and that was not allowed. Nothing was
+    /// changed.
+    #[error(
+        "repairing {} would give up what cannot be read any more ({what}); look at the whole plan, and allow it \
+         (allow_loss)",
+        path.display()
+    )]
+    WouldLose {
+        /// The queue's folder.
+        path: PathBuf,
+        /// How many steps, and the first.
+        what: String,
+    },
+
     /// A newer version wrote this. Nothing was changed.
     #[error("{} was written by a newer version: {problem}; use that version", path.display())]
     Version {

@@ -183,6 +183,9 @@
 //! # }
 //! ```
 //!
+//! [`plan_repair`] says what can be done about what [`verify`] finds, and [`repair`] does it: what can be read is
+//! delivered again, what cannot is named and a dead letter, and what was taken out is kept ([`quarantine`]).
+//!
 //! # Promises
 //!
 //! - A push that returned under [`Durability::Synced`] is delivered after any crash: kill -9, a power
@@ -254,6 +257,7 @@ pub use consumer::{
     Consumer, Content, Delivery, Iter, Outcome, Payload, Receipt, RecvAsync, RecvBatchAsync, Ticket,
 };
 pub use engine::recovery::{Damage, Lost, Recovery};
+pub use engine::repair::{RepairKind, RepairPlan, RepairStep, Repaired};
 #[cfg(feature = "schedules")]
 pub use engine::schedules::MissedTicks;
 pub use error::{Error, Result};
@@ -270,6 +274,7 @@ pub use queue::{Browse, DeadLetter, DeadReason, Group, GroupOptions, GroupStats,
 pub use queue::{DumpOptions, Event, Fact, Fate, Loan, Piece, dump};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
 pub use queue::{Policy, QueueState, Start, Stats, inspect, verify, verify_deep};
+pub use queue::{Quarantined, plan_repair, quarantine, repair};
 pub use queue::{View, Why, WhyInGroup};
 
 /// For the tests of programs that embed the queue.

@@ -712,7 +712,7 @@ def snapshot(head, data):
 
 
 KINDS = "lent extended released done nacked dead revived discarded purged seek paused policy"
-KINDS = [None] + KINDS.split() + ["holder gone", "own mark", "aside"]
+KINDS = [None] + KINDS.split() + ["holder gone", "own mark", "aside", "undeleted"]
 
 
 def entry(data, salt, position):

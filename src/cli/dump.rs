@@ -1,14 +1,10 @@
 //! `backlog dump`: what lies in the files, piece by piece?
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-
 use backlog::{DumpOptions, Fact, Piece};
 use data_encoding::HEXLOWER;
 use serde_json::{Map, Value};
 
-use super::exit::{CLEAN, FINDINGS, Failure, Outcome};
+use super::exit::{CLEAN, FINDINGS, Outcome};
 use super::look::Folder;
 use super::out::{As, Column, Format, Is, Rows, column};
 
@@ -48,12 +44,15 @@ const COLUMNS: [Column; 8] = [
 ];
 
 /// Bytes of a piece that are shown.
-const MOST_HEX: u64 = 64 << 10;
+const MOST_HEX: usize = 64 << 10;
 
 pub(super) fn run(args: &Args) -> Outcome {
     let mut options = DumpOptions::new().headers_only(args.headers_only).from(args.from);
     if let Some(number) = args.segment {
         options = options.segment(number);
+    }
+    if args.hex {
+        options = options.content(MOST_HEX);
     }
     let shown = COLUMNS.into_iter().filter(|column| args.hex || column.key != "hex").collect::<Vec<_>>();
     let mut rows = Rows::new(args.form, "pieces", &shown);
@@ -62,8 +61,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         if piece.problem.is_some() {
             code = FINDINGS;
         }
-        let pushed = row(args, &piece).and_then(|row| rows.push(row));
-        pushed.unwrap_or_else(|error| {
+        rows.push(row(args, &piece)).unwrap_or_else(|error| {
             failure = Some(error);
             false
         })
@@ -75,7 +73,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     Ok(code)
 }
 
-fn row(args: &Args, piece: &Piece) -> Result<Value, Failure> {
+fn row(args: &Args, piece: &Piece) -> Value {
     let mut row = Map::new();
     let file = piece.path.strip_prefix(args.folder.dir()).unwrap_or(&piece.path);
     row.insert("file".into(), file.display().to_string().into());
@@ -93,9 +91,9 @@ fn row(args: &Args, piece: &Piece) -> Result<Value, Failure> {
         row.insert("says".into(), facts.collect::<Map<_, _>>().into());
     }
     if args.hex {
-        row.insert("hex".into(), hex(&piece.path, piece.position, piece.bytes)?.into());
+        row.insert("hex".into(), HEXLOWER.encode(&piece.content).into());
     }
-    Ok(row.into())
+    row.into()
 }
 
 fn value(fact: &Fact) -> Value {
@@ -113,18 +111,4 @@ fn text(fact: &Fact) -> String {
         Fact::Text(text) => text.clone(),
         _ => String::new(),
     }
-}
-
-fn hex(path: &Path, position: u64, bytes: u64) -> Result<String, Failure> {
-    let failed = |error| Failure::system(&format!("read {}", path.display()), &error);
-    let file = File::open(path).map_err(failed)?;
-    let mut buffer = vec![0; usize::try_from(bytes.min(MOST_HEX)).unwrap_or(0)];
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], position + got as u64).map_err(failed)? {
-            0 => break,
-            count => got += count,
-        }
-    }
-    Ok(HEXLOWER.encode(&buffer[..got]))
 }

@@ -63,7 +63,10 @@ impl From<Error> for Failure {
             Error::Invalid { .. } | Error::NoSuchGroup { .. } | Error::GroupName { .. } => USAGE,
             Error::GroupExists { .. } => USAGE,
             Error::Locked { .. } => LOCKED,
-            Error::Refused { .. } | Error::Damaged { .. } | Error::LeaseLost { .. } => WOULD_LOSE,
+            Error::Refused { .. }
+            | Error::Damaged { .. }
+            | Error::LeaseLost { .. }
+            | Error::WouldLose { .. } => WOULD_LOSE,
             Error::Version { .. } => VERSION,
             _ => OTHER,
         };
@@ -75,6 +78,10 @@ impl From<Error> for Failure {
             Error::Locked { path, note } => {
                 format!("{} is open elsewhere ({note}); wait for it (--wait 1m), or stop it", path.display())
             }
+            Error::WouldLose { path, what } => format!(
+                "repairing {} would give up what cannot be read any more ({what}); nothing was changed: look at the whole plan (without --apply), and allow it (--allow-loss)",
+                path.display()
+            ),
             _ => error.to_string(),
         };
         Self { code, text, is_find }

@@ -41,7 +41,7 @@ pub(super) struct Filter {
 }
 
 /// Parses a moment, or how long ago it was.
-fn since(text: &str) -> Result<SystemTime, String> {
+pub(super) fn since(text: &str) -> Result<SystemTime, String> {
     if let Ok(time) = super::duration(text) {
         return Ok(ago(time));
     }

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         "free_bytes": free_bytes(args.folder.dir())?,
         "groups": names,
         "refused_groups": refused_groups(&seen),
-        "quarantined": quarantined(args.folder.dir()),
+        "quarantined": seen.quarantined,
         "limits": super::limits::facts(&seen.limits),
     });
     Document { facts, shown: &SHOWN, lists: Vec::new() }.write(args.form)?;
@@ -67,10 +67,4 @@ pub(super) fn free_bytes(dir: &Path) -> Result<u64, Failure> {
         Ok(about) => Ok(about.f_bavail.saturating_mul(about.f_frsize)),
         Err(error) => Err(Failure::system(&format!("measure {}", dir.display()), &error.into())),
     }
-}
-
-/// Counts the finds that were set aside.
-fn quarantined(dir: &Path) -> usize {
-    let files = std::fs::read_dir(dir.join("quarantine")).into_iter().flatten().filter_map(Result::ok);
-    files.filter(|file| !file.file_name().to_string_lossy().starts_with("LIST")).count()
 }

@@ -33,12 +33,15 @@ mod payload;
 mod peek;
 mod pins;
 mod push;
+mod quarantine;
 mod recv;
+mod repair;
 mod segments;
 mod shell;
 mod stats;
 mod tail;
 mod target;
+mod undelete;
 mod verify;
 mod why;
 mod work;
@@ -79,6 +82,7 @@ enum Command {
     Dead(dead::Args),
     Revive(dead::Revive),
     Discard(dead::Discard),
+    Undelete(undelete::Args),
     Purge(control::Purge),
     Pause(control::Pause),
     Resume(control::Resume),
@@ -97,6 +101,8 @@ enum Command {
     Dump(dump::Args),
     Check(check::Args),
     Verify(verify::Args),
+    Repair(repair::Args),
+    Quarantine(quarantine::Args),
     Compact(compact::Args),
     Backup(backup::Args),
     Restore(backup::Restore),
@@ -145,6 +151,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Dead(args) => dead::run(&args),
         Command::Revive(args) => dead::revive(&args),
         Command::Discard(args) => dead::discard(&args),
+        Command::Undelete(args) => undelete::run(&args),
         Command::Purge(args) => control::purge(&args),
         Command::Pause(args) => control::pause(&args),
         Command::Resume(args) => control::resume(&args),
@@ -163,6 +170,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),

@@ -1,10 +1,12 @@
 //! Do the files of a queue agree with each other, beyond what checksums tell?
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::view::View;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::format::entry::reason;
 use crate::format::names;
 use crate::format::record;
 use crate::group::rule::MessageState;
@@ -75,6 +77,10 @@ fn wanted(view: &View) -> Vec<(String, Vec<(u64, u64)>)> {
         let rows = NAMED.into_iter().flat_map(|state| group.rows(state, next, now));
         // Rows of several may have gaps.
         let mut rows: Vec<_> = rows.filter(|(first, end)| first + 1 == *end && *end <= next).collect();
+        // Of those whose bytes have gone bad nobody expects that they are there: a repair took them out.
+        let bad = group.state.dead().into_iter().filter(|dead| dead.reason == reason::DAMAGED);
+        let bad: BTreeSet<u64> = bad.map(|dead| dead.first).collect();
+        rows.retain(|(first, _)| !bad.contains(first));
         rows.sort_unstable_by(|one, other| other.cmp(one));
         Some((name.clone(), rows))
     });
@@ -104,7 +110,7 @@ fn unknown(view: &View, message: &Message) -> Option<Finding> {
 }
 
 /// Checks the side files that outlive their segments.
-fn side_files(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+pub(super) fn side_files(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     let found = manifest::look(storage)?;
     let mut findings = Vec::new();
     for row in &found.slot.kept {

@@ -219,6 +219,7 @@ impl Engine {
             Request::Revive { group, offsets } => {
                 count(self.revive(&*self.member(&group)?, offsets.as_deref())?)
             }
+            Request::Undelete { group, offsets } => count(self.undelete(&*self.member(&group)?, &offsets)?),
             Request::Pause { group, until } => self.member(&group)?.pause(until).map(|()| Reply::Done)?,
             Request::ReleaseAll { group } => count(self.release_all(&*self.member(&group)?)?),
             Request::SetPolicy { group, policy, kinds } => {

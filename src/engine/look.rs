@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     /// Up to where that was known durable when it was written.
     pub(crate) durable: u64,
     pub(crate) segments: Vec<SegmentRow>,
+    /// Finds that were set aside.
+    pub(crate) quarantined: u64,
     /// What the manifest said.
     pub(crate) slot: Slot,
     /// What is known of the messages in the active segment.
@@ -97,10 +99,19 @@ pub(crate) fn look(storage: &Arc<dyn Storage>, clock: &dyn Clock) -> Result<Seen
         limits: found.slot.limits,
         segments: found.slot.segments.clone(),
         about: verdict.about,
+        quarantined: quarantined(storage),
         slot: found.slot,
         stretches,
         groups,
     })
+}
+
+/// Counts the finds in the quarantine, which may be missing.
+fn quarantined(storage: &Arc<dyn Storage>) -> u64 {
+    let is_list =
+        |name: &str| [names::LIST, names::LIST_NEW].contains(&&format!("{}/{name}", names::QUARANTINE)[..]);
+    let finds = storage.list(names::QUARANTINE).unwrap_or_default();
+    finds.iter().filter(|find| !is_list(&find.name)).count() as u64
 }
 
 /// Checks every byte that was promised, and changes none.
@@ -145,7 +156,7 @@ pub(crate) fn verify(
 }
 
 /// Looks for what the manifest should name: an opening refuses rather than sweep that.
-fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
+pub(super) fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
     let mut found = manifest::look(storage)?;
     // In a backup it is what the next round is about.
     if found.backup {
@@ -164,7 +175,7 @@ fn unnamed(storage: &Arc<dyn Storage>) -> Result<Option<Finding>> {
 }
 
 /// Looks for files that have a second name, among those that an opening writes to: it refuses them.
-fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
+pub(super) fn linked(storage: &Arc<dyn Storage>) -> Result<Vec<Finding>> {
     let slot = manifest::look(storage)?.slot;
     let mut written = vec![names::LOCK.to_owned(), names::MANIFEST.to_owned()];
     written.extend(slot.segments.last().map(|active| names::segment(active.number)));

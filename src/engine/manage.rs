@@ -70,6 +70,21 @@ impl Engine {
         group.revive(offsets)
     }
 
+    /// Makes messages ready again that are done in a group and still stored; returns how many.
+    ///
+    /// # Errors
+    /// As [`Engine::seek`].
+    pub(crate) fn undelete(&self, group: &Live, offsets: &[u64]) -> Result<u64> {
+        self.check_open()?;
+        let _changing = lock(&self.changing_groups);
+        // A copy that is being made leaves out what was done: it is given up.
+        self.moved_back();
+        let _quiet = self.quiet(group)?;
+        let undeleted = group.undelete(offsets);
+        self.look_at_room();
+        undeleted
+    }
+
     /// Makes a message done in every group; returns in how many it was not.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ pub(crate) mod pinned;
 pub(crate) mod pins;
 mod push;
 pub(crate) mod recovery;
+pub(crate) mod repair;
 pub(crate) mod request;
 mod rest;
 mod rewrite;

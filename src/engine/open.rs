@@ -48,6 +48,20 @@ impl Engine {
         settings: Settings,
     ) -> Result<Arc<Self>> {
         let (held, created) = acquire(&storage, &*clock, &settings)?;
+        Self::open_held(storage, clock, settings, held, created)
+    }
+
+    /// Opens the queue whose lock is held; `created`: it was made just now.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub(super) fn open_held(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        held: Box<dyn Lock>,
+        created: bool,
+    ) -> Result<Arc<Self>> {
         storage.sync_dir("").map_err(|error| Error::io("sync the folder", storage.root(), error))?;
         let (manifest, found) = manifest::load(&storage)?;
         if found.slot.sequence == 1 && !created {
@@ -199,7 +213,11 @@ fn has_manifest(storage: &Arc<dyn Storage>) -> Result<bool> {
 /// How often a lock that somebody else holds is tried again: flock has no timed wait.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-fn take_lock(storage: &Arc<dyn Storage>, clock: &dyn Clock, timeout: Duration) -> Result<Box<dyn Lock>> {
+pub(super) fn take_lock(
+    storage: &Arc<dyn Storage>,
+    clock: &dyn Clock,
+    timeout: Duration,
+) -> Result<Box<dyn Lock>> {
     let path = || storage.root().join(names::LOCK);
     let until = clock.now().saturating_add(timeout);
     let bell = Bell::default();

@@ -7,8 +7,10 @@
 //!      4 u8 kind · 5 u8 further slots · 6 u8 failures · 7 u8 losses
 //!      8 u48 offset · 14 u48 milliseconds since 1970 · 20 u32 lease (milliseconds; all ones: held),
 //!        of `dead` the reason, of `nacked` 1 if the loan ran out · 24 u64 delivery number
+//!   Of `dead`, 24 is 1 if what lies ahead of the head is given up there, and the head stays
 //!   Of `aside`: 6 priority · 7 1 if it lies ahead of the head · 14 when it is due, or 0
 //!        · 20 position of its batch / 8, or 0 · 24 hash of its ordering key, or 0
+//!   Of `undeleted` the same, but for 7.
 //!
 //!   further slots: u8 what (1 range, 2 text) · u8 zero · u16 length · bytes · zeros
 //!   range: u64 end (offset behind the last) · u64 messages in it. Text: UTF-8, 1,024 bytes at most
@@ -31,6 +33,9 @@ pub(crate) const MAX_SLOTS: usize = 1 + (4 + MAX_TEXT).div_ceil(SLOT);
 pub(crate) const HELD: u32 = u32::MAX;
 /// In place of the lease of `nacked`: nobody said so, the loan's time was over.
 pub(crate) const RAN_OUT: u32 = 1;
+
+/// In place of the delivery number of `dead`: also what lies ahead of the head, and that stays where it is.
+pub(crate) const STRUCK: u64 = 1;
 
 /// Why a message was given up: in place of the lease of `dead`.
 pub(crate) mod reason {
@@ -69,6 +74,8 @@ pub(crate) enum Kind {
     OwnMark = 14,
     /// Met, and not lent as it came: it has a priority or an ordering key.
     Aside = 15,
+    /// It was done and is still stored: ready again, or to be met again if it lies ahead of the head.
+    Undeleted = 16,
 }
 
 impl Kind {
@@ -90,10 +97,11 @@ impl Kind {
             Self::HolderGone => "holder gone",
             Self::OwnMark => "own mark",
             Self::Aside => "aside",
+            Self::Undeleted => "undeleted",
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Lent,
         Self::Extended,
         Self::Released,
@@ -109,6 +117,7 @@ impl Kind {
         Self::HolderGone,
         Self::OwnMark,
         Self::Aside,
+        Self::Undeleted,
     ];
 }
 

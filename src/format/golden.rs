@@ -284,6 +284,7 @@ fn entries(which: usize) -> Vec<Entry> {
             ..base(Kind::Aside, 25)
         },
         Entry { time: 0, failures: 0, lease: 4136 / 8, ..base(Kind::Aside, 19) },
+        Entry { time: 0, failures: 4, lease: 4136 / 8, ..base(Kind::Undeleted, 18) },
         base(Kind::OwnMark, (8192 + 64) / 32),
     ]
 }

@@ -75,6 +75,13 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
+/// Goes on with the checksum of bytes that come piece by piece; 0 is that of none.
+pub(crate) fn checksum_on(sum: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(sum);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
 /// Computes the checksum seeded with a salt and a position.
 pub(crate) fn seeded(salt: u32, position: u64, bytes: &[u8]) -> u32 {
     let mut seed = [0; 12];

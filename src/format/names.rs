@@ -62,6 +62,11 @@ pub(crate) fn half(name: &str, which: usize) -> String {
     format!("{GROUPS}/{name}/{which}.offsets")
 }
 
+/// Names a half that is made anew, until it takes the place of the bad one.
+pub(crate) fn half_new(name: &str, which: usize) -> String {
+    format!("{}.new", half(name, which))
+}
+
 /// Names the file that a guest holds locked as long as its process lives.
 pub(crate) fn holder(holder: u32) -> String {
     format!("{HOLDERS}/{holder:08x}")
@@ -76,6 +81,21 @@ pub(crate) fn parse_holder(name: &str) -> Option<u32> {
 /// Names bytes set aside: a repeat of the same find gets the same name.
 pub(crate) fn evidence(segment: u64, position: u64, checksum: u32) -> String {
     format!("{QUARANTINE}/{segment:09}-{position}-{checksum:08x}.torn")
+}
+
+/// Names promised bytes of a segment that have gone bad, set aside by a repair.
+pub(crate) fn gone_bad(segment: u64, position: u64, checksum: u32) -> String {
+    format!("{QUARANTINE}/{segment:09}-{position}-{checksum:08x}.damaged")
+}
+
+/// Names a whole file, set aside by a repair, that has the name of a segment and is none, or not all of it.
+pub(crate) fn no_segment(segment: u64, checksum: u32) -> String {
+    format!("{QUARANTINE}/{segment:09}-0-{checksum:08x}.seg")
+}
+
+/// Names a half of a group, set aside whole by a repair.
+pub(crate) fn bad_half(name: &str, which: usize, checksum: u32) -> String {
+    format!("{QUARANTINE}/{name}-{which}-{checksum:08x}.offsets")
 }
 
 /// Tells whether a name is allowed for a group: `[a-z0-9][a-z0-9._-]{0,63}`.

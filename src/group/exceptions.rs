@@ -290,6 +290,17 @@ impl Exceptions {
         self.lines.waiting()
     }
 
+    /// Cuts the row that reaches across an offset in two.
+    pub(crate) fn cut(&mut self, at: u64) {
+        if let Some((start, _)) = self.at(at).filter(|&(start, _)| start < at)
+            && let Some(mut exception) = self.remove(start)
+        {
+            let tail = exception.split_off(start, at);
+            self.put(start, exception);
+            self.put(at, tail);
+        }
+    }
+
     /// Takes out all that lies in `first..end`; rows that reach across are cut.
     pub(crate) fn take(&mut self, first: u64, end: u64) -> Vec<(u64, Exception)> {
         let starts: Vec<u64> = self.within(first, end).map(|(start, _)| start).collect();

@@ -29,6 +29,7 @@ fn hostile() -> impl Strategy<Value = Entry> {
         Kind::Seek,
         Kind::HolderGone,
         Kind::Aside,
+        Kind::Undeleted,
     ];
     let numbers = (0u64..3, prop_oneof![0u64..50, Just(u64::from(u32::MAX))]);
     let lease = prop_oneof![Just(HELD), Just(RAN_OUT), 0u32..900];

@@ -24,6 +24,13 @@ pub(super) struct Others {
 }
 
 impl Others {
+    /// Tells whether something was put aside, or given up, between them and a message.
+    pub(super) fn are_cut_off(&self, message: &Message, state: &State) -> bool {
+        self.end < message.offset
+            && state.exceptions.end() > self.end
+            && state.exceptions.within(self.end, message.offset).next().is_some()
+    }
+
     /// Adds a message behind those there are.
     pub(super) fn add(others: &mut Option<Self>, message: &Message) {
         let (offset, place) = (message.offset, message.place);

@@ -5,6 +5,7 @@
 //! switch, the entries are synced instead.
 
 use super::ahead::Ahead;
+use super::aside;
 use super::live::{Live, Locked};
 use super::receive;
 use super::rule::{Dead, MessageState};
@@ -58,7 +59,7 @@ impl Live {
             let mut there = offset < guard.state.head();
             if !there {
                 drop(guard);
-                there = receive::is_there(&mut cursor, offset)?;
+                there = receive::stored(&mut cursor, offset)?.is_some();
                 guard = self.with_room_for(self.enter()?, 1, SPLIT)?;
             }
             if there && let Some(entry) = guard.state.discard(offset, self.now()) {
@@ -97,12 +98,57 @@ impl Live {
         // No batch with an ack is on its way: whatever is in the log by now was before this.
         let entry = guard.state.seek(offset, messages, self.log.next(), self.now());
         self.record(&mut guard, &[entry])?;
-        guard.seeks += 1;
-        guard.skipped = 0;
-        guard.ahead = guard.ahead.take().map(|_| Ahead::default());
-        guard.stash = None;
-        guard.fetched = None;
+        look_anew(&mut guard);
         self.keep(guard)
+    }
+
+    /// Makes messages ready again that are done and still stored; returns how many. Nothing is given up
+    /// meanwhile, and no batch with an ack is on its way.
+    pub(crate) fn undelete(&self, offsets: &[u64]) -> Result<u64> {
+        let mut cursor = Cursor::new(self.log.clone());
+        let guard = self.enter()?;
+        let need = guard.kept(0);
+        // Its snapshot has the acks of all batches: an opening that finds the entries behind it, and the batches
+        // in the log, must not make done once more what they tell of.
+        let mut guard = self.switch(guard, need)?;
+        let mut undeleted = 0;
+        for &offset in offsets {
+            if guard.state.done_until(offset).is_none() {
+                continue;
+            }
+            drop(guard);
+            let found = receive::stored(&mut cursor, offset)?;
+            guard = self.with_room_for(self.enter()?, 1, SPLIT)?;
+            let Some(message) = found else { continue };
+            let special = aside::told(&message, self.log.queue, self.now());
+            if let Some(entry) = guard.state.undelete(offset, &special) {
+                self.record(&mut guard, &[entry])?;
+                // Reading may have passed over it, ahead of the head.
+                look_anew(&mut guard);
+                undeleted += 1;
+            }
+        }
+        self.keep(guard)?;
+        Ok(undeleted)
+    }
+
+    /// Gives up what is not done of stretches that the log is to lose, also where no reading has come to; returns
+    /// how many offsets that were. The state is in a synced snapshot then, with the acks of all batches.
+    pub(crate) fn strike(&self, ranges: &[(u64, u64)]) -> Result<u64> {
+        let mut guard = self.with_room_for(self.enter()?, 1, 0)?;
+        let before = guard.state.stats().dead;
+        for &(first, end) in ranges {
+            let pieces = guard.state.pieces(first, end);
+            guard = self.with_room_for(guard, 1, pieces + SPLIT)?;
+            let entry = guard.state.strike(first, end, self.now());
+            self.record(&mut guard, &[entry])?;
+        }
+        look_anew(&mut guard);
+        let struck = guard.state.stats().dead - before;
+        let need = guard.kept(0);
+        drop(self.switch(guard, need)?);
+        self.wake();
+        Ok(struck)
     }
 
     /// Lends nothing until then (milliseconds since 1970), or with all ones until somebody
@@ -223,6 +269,15 @@ impl Live {
             }
         }
     }
+}
+
+/// Forgets what was read ahead of the state: where it goes on may be another place now.
+fn look_anew(guard: &mut Locked<'_>) {
+    guard.seeks += 1;
+    guard.skipped = 0;
+    guard.ahead = guard.ahead.take().map(|_| Ahead::default());
+    guard.stash = None;
+    guard.fetched = None;
 }
 
 /// Counts the messages that were met and are not done.

@@ -55,6 +55,8 @@ mod model;
 #[cfg(test)]
 mod model_holders;
 #[cfg(test)]
+mod model_mended;
+#[cfg(test)]
 mod sound;
 #[cfg(test)]
 mod tests;

@@ -32,15 +32,15 @@ pub(super) enum Is {
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) is: Is,
-    failures: u8,
+    pub(super) failures: u8,
     pub(super) losses: u8,
-    late: u64,
-    error: String,
-    priority: u8,
-    key: u64,
+    pub(super) late: u64,
+    pub(super) error: String,
+    pub(super) priority: u8,
+    pub(super) key: u64,
 }
 
-const NEW: Message = Message {
+pub(super) const NEW: Message = Message {
     is: Is::Ready,
     failures: 0,
     losses: 0,
@@ -60,11 +60,11 @@ pub(super) struct Op {
 
 pub(super) struct World {
     /// Which offsets are messages; the log has no end that matters here.
-    log: BTreeSet<u64>,
+    pub(super) log: BTreeSet<u64>,
     /// Those that were met, or cancelled before.
     pub(super) met: BTreeMap<u64, Message>,
     /// Below it everything is done, since the last seek.
-    base: u64,
+    pub(super) base: u64,
     pub(super) state: State,
     pub(super) now: Now,
     /// Every loan there ever was.
@@ -364,6 +364,8 @@ impl World {
                     );
                 }
             }
+            (35, _) => self.undelete(op),
+            (36, _) => self.strike(op),
             (37.., _) => self.guest_step(op),
             _ => self.switch(),
         }

@@ -99,6 +99,18 @@ impl State {
         }
     }
 
+    /// Takes one offset out of what is done; `false` if it is not done. Its fate is the caller's to say.
+    pub(super) fn take_done(&mut self, offset: u64) -> bool {
+        if offset >= self.floor {
+            return self.done.remove(offset);
+        }
+        if offset + 1 < self.floor {
+            self.done.insert(offset + 1, self.floor);
+        }
+        self.floor = offset;
+        true
+    }
+
     /// Brings head and floor past what is done there.
     pub(super) fn skip_done(&mut self) {
         if self.done.is_empty() {
@@ -107,6 +119,7 @@ impl State {
         if let Some(end) = self.done.end_of(self.head) {
             self.passed = self.passed.saturating_add(end - self.head);
             self.head = end;
+            self.exceptions.cut(end);
         }
         self.floor = self.done.absorb(self.floor);
     }
@@ -132,6 +145,7 @@ impl State {
         }
         let open = self.open_within(first, end);
         self.head = end;
+        self.exceptions.cut(end);
         self.passed = self.passed.saturating_add(messages.min(end - first));
         self.skip_done();
         open
@@ -139,6 +153,9 @@ impl State {
 
     /// Returns what of `first..end`, at or ahead of the head, is neither done nor an exception.
     pub(super) fn open_within(&self, first: u64, end: u64) -> Vec<(u64, u64)> {
+        if first >= end {
+            return Vec::new();
+        }
         let open = if self.done.end() <= first { vec![(first, end)] } else { self.done.gaps(first, end) };
         if self.exceptions.end() <= first {
             return open;

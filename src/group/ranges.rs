@@ -37,6 +37,22 @@ impl Ranges {
         end - first - had
     }
 
+    /// Takes one out; `false` if it is not there.
+    pub(crate) fn remove(&mut self, offset: u64) -> bool {
+        let Some((&start, &end)) = self.map.range(..=offset).next_back().filter(|(_, end)| offset < **end)
+        else {
+            return false;
+        };
+        self.map.remove(&start);
+        if start < offset {
+            self.map.insert(start, offset);
+        }
+        if offset + 1 < end {
+            self.map.insert(offset + 1, end);
+        }
+        true
+    }
+
     /// Forgets what lies below `floor` or touches it; returns the floor above that.
     pub(crate) fn absorb(&mut self, floor: u64) -> u64 {
         let mut floor = floor;
@@ -136,6 +152,11 @@ mod tests {
             let expected: Vec<_> = (first..first + width).filter(|offset| !naive.contains(offset)).collect();
             prop_assert_eq!(gaps, expected);
             prop_assert_eq!(ranges.end_of(floor).is_some(), naive.contains(&floor));
+
+            let mut fewer = ranges.clone();
+            prop_assert_eq!(fewer.remove(first), naive.contains(&first));
+            let left: BTreeSet<_> = naive.iter().copied().filter(|&offset| offset != first).collect();
+            prop_assert_eq!(all(&fewer), left);
 
             let up = ranges.absorb(floor);
 

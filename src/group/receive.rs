@@ -270,6 +270,9 @@ impl Live {
                         // For the next entry.
                         break Some(Some(Step::Message(message)));
                     }
+                    if !takes && others.as_ref().is_some_and(|others| others.are_cut_off(&message, state)) {
+                        break Some(Some(Step::Message(message)));
+                    }
                     if !takes {
                         Others::add(&mut others, &message);
                         continue;
@@ -465,9 +468,9 @@ fn find(
     })
 }
 
-/// Tells whether there is a message of that number in the log.
-pub(super) fn is_there(cursor: &mut Cursor, offset: u64) -> Result<bool> {
-    Ok(find(cursor, offset, None)?.is_ok())
+/// Returns the message of that number, if it is in the log.
+pub(super) fn stored(cursor: &mut Cursor, offset: u64) -> Result<Option<Message>> {
+    Ok(find(cursor, offset, None)?.ok())
 }
 
 /// Keeps what must be acted on; that the end was reached is asked again.

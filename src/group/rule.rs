@@ -1,10 +1,10 @@
 //! What is to become of messages, as somebody says who holds no loan? Pure: from the state to entries.
 
-use super::decide::{more_of, stamp};
+use super::decide::{Special, more_of, stamp};
 use super::exceptions::{Exception, Life};
 use super::state::{Now, State};
 use crate::codec::{Deserialize, Serialize};
-use crate::format::entry::{Entry, HELD, Kind, More, reason};
+use crate::format::entry::{Entry, HELD, Kind, More, STRUCK, reason};
 use crate::offset::Offset;
 
 /// A stretch of dead letters that share their lot; most are of one message.
@@ -67,6 +67,26 @@ impl State {
         let (_, one) = self.exceptions.at(offset)?;
         let dead = matches!(one.life, Life::Dead { .. });
         dead.then(|| Entry { time: stamp(now.wall), ..Entry::new(Kind::Revived, offset) })
+    }
+
+    /// Gives up what is not done of a stretch that the log does not have any more, also ahead of the head.
+    pub(crate) fn strike(&self, first: u64, end: u64, now: Now) -> Entry {
+        let entry = Entry { time: stamp(now.wall), delivery: STRUCK, ..Entry::new(Kind::Dead, first) };
+        Entry { lease: reason::DAMAGED, more: More::Range { end, messages: 0 }, ..entry }
+    }
+
+    /// Counts the rows that a stretch becomes when it is given up, at the most.
+    pub(crate) fn pieces(&self, first: u64, end: u64) -> u64 {
+        let fresh = self.fresh_within(first.max(self.floor), end.min(self.head)).len();
+        let ahead = self.open_within(first.max(self.head), end).len();
+        (fresh + ahead) as u64
+    }
+
+    /// Makes a message ready again that is done and still stored, with what it says of itself; `None` if it
+    /// is not done.
+    pub(crate) fn undelete(&self, offset: u64, special: &Special) -> Option<Entry> {
+        let entry = Entry { kind: Kind::Undeleted, ..self.aside(offset, special, false) };
+        self.done_until(offset).is_some().then_some(entry)
     }
 
     /// Makes the dead letters from an offset on ready again that have not gone bad, with their counters

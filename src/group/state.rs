@@ -13,7 +13,7 @@ use super::policy::Pause;
 use super::ranges::Ranges;
 use super::settling::{Settling, settled_by_seek};
 use super::stored::{delayed, lent};
-use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT};
+use crate::format::entry::{Entry, HELD, Kind, More, RAN_OUT, STRUCK};
 use crate::format::snapshot::{HIGHEST, NORMAL, Policy, Waiting};
 use crate::offset::Offset;
 
@@ -177,8 +177,9 @@ impl State {
             Kind::Seek => self.apply_seek(entry),
             Kind::HolderGone => self.apply_holder_gone(entry),
             Kind::Aside => self.apply_aside(entry, first, end, now),
+            Kind::Undeleted if end == first + 1 => self.apply_undeleted(entry, now),
             // A pause and a policy reach the disk with the snapshot of a switch.
-            Kind::Paused | Kind::Policy | Kind::OwnMark => {}
+            Kind::Paused | Kind::Policy | Kind::OwnMark | Kind::Undeleted => {}
         }
     }
 
@@ -276,18 +277,23 @@ impl State {
         if self.is_met(first) || end != first + 1 {
             return;
         }
-        let (due, position) = (entry.time, u64::from(entry.lease) * Waiting::STEP);
-        let (priority, key) = (entry.failures.min(HIGHEST), entry.delivery);
+        let (due, priority, key) = (entry.time, entry.failures.min(HIGHEST), entry.delivery);
         let ahead = entry.losses != 0;
         if !ahead {
             self.enter(first, end, 1);
             if key == 0 && (priority < NORMAL || due > 0) {
+                let position = u64::from(entry.lease) * Waiting::STEP;
                 return self.exceptions.wait(Wait { offset: first, due, priority, position }, now);
             }
         }
-        let life = if due == 0 { Life::Ready } else { delayed(due, now) };
-        let place = (position > 0).then_some((ANY_SEGMENT, position));
-        self.exceptions.put(first, Exception { life, place, priority, key, ..Exception::ready(end) });
+        self.exceptions.put(first, aside(entry, now));
+    }
+
+    /// Done no more. What lies ahead of the head is met as if it had never been done.
+    fn apply_undeleted(&mut self, entry: &Entry, now: Now) {
+        if self.take_done(entry.offset) && entry.offset < self.head {
+            self.exceptions.put(entry.offset, aside(entry, now));
+        }
     }
 
     fn apply_dead(&mut self, entry: &Entry, first: u64, end: u64, messages: u64) {
@@ -306,13 +312,21 @@ impl State {
             give_up(start, one);
             true
         });
+        if entry.delivery == STRUCK {
+            for (start, end) in self.open_within(first.max(self.head), end) {
+                let mut one = Exception::ready(end);
+                give_up(start, &mut one);
+                self.exceptions.put(start, one);
+            }
+            return;
+        }
         self.enter_as(first, end, messages, give_up);
     }
 
     fn apply_purged(&mut self, first: u64, end: u64, messages: u64) {
         self.mark_done(first, end.min(self.head));
         if end > self.head {
-            for (start, one) in self.exceptions.take(self.head, end) {
+            for (start, one) in self.exceptions.take(first.max(self.head), end) {
                 self.done.insert(start, one.end);
             }
             for (start, end) in self.enter(first.max(self.head), end, messages) {
@@ -381,6 +395,16 @@ fn span_of(entry: &Entry) -> Option<(u64, u64, u64)> {
         _ => (entry.offset, entry.offset.checked_add(1)?, 1),
     };
     (first < end && end <= Offset::LIMIT).then_some((first, end, messages))
+}
+
+/// Makes the exception that an entry tells which knows of the message what lies in the log: when it is due,
+/// its priority and key, and where.
+fn aside(entry: &Entry, now: Now) -> Exception {
+    let (due, position) = (entry.time, u64::from(entry.lease) * Waiting::STEP);
+    let life = if due == 0 { Life::Ready } else { delayed(due, now) };
+    let place = (position > 0).then_some((ANY_SEGMENT, position));
+    let (priority, key) = (entry.failures.min(HIGHEST), entry.delivery);
+    Exception { life, place, priority, key, ..Exception::ready(entry.offset + 1) }
 }
 
 fn text_of(entry: &Entry) -> Option<&str> {

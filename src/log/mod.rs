@@ -19,6 +19,7 @@ use crate::format::{MAX_SEGMENT, Malformed, PAGE, PAGE_POSITION, names};
 use crate::storage::{Access, File, Process, Storage, read_up_to};
 use crate::wake::Wake;
 
+pub(crate) mod damage;
 pub(crate) mod evidence;
 pub(crate) mod index;
 pub(crate) mod kept;

@@ -248,9 +248,13 @@ impl Half {
 
     /// Makes an empty file.
     pub(super) fn create(storage: &dyn Storage, owner: &Owner, which: usize, header: Header) -> Result<Self> {
-        let name = names::half(&owner.name, which);
-        let path = storage.root().join(&name);
-        let file = storage.create_new(&name).map_err(|error| Error::io("make", &path, error))?;
+        Self::create_as(storage, &names::half(&owner.name, which), header)
+    }
+
+    /// Makes a file of that name.
+    pub(super) fn create_as(storage: &dyn Storage, name: &str, header: Header) -> Result<Self> {
+        let path = storage.root().join(name);
+        let file = storage.create_new(name).map_err(|error| Error::io("make", &path, error))?;
         Ok(Self { path, file, header, written: 0 })
     }
 

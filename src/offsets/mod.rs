@@ -36,7 +36,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use birth::{create, remove};
+pub(crate) use birth::{create, remake, remove};
 pub(crate) use copy::copy;
 pub(crate) use halves::{Halves, SwitchFailed};
 #[cfg(test)]

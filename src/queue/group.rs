@@ -78,6 +78,17 @@ impl Group {
         self.member.revive(None)
     }
 
+    /// Makes messages ready again that are done in this group and still stored, with no past and in their old
+    /// place; returns how many. Those that are not done, and those whose space was given up since, are passed
+    /// over: what is done in every group goes sooner or later ([`Options::retain_for`](crate::Options::retain_for)
+    /// keeps it for a while). Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Group::discard`].
+    pub fn undelete(&self, offsets: impl IntoIterator<Item = Offset>) -> Result<u64> {
+        self.member.undelete(&numbers(offsets))
+    }
+
     /// Makes messages done in this group without a delivery, wherever they are: ready, delayed, dead,
     /// or on loan (whose holder gets [`Error::LeaseLost`](crate::Error::LeaseLost)). Returns how many
     /// were not done before. Durable when it returns.

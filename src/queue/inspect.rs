@@ -40,6 +40,8 @@ pub struct Inspection {
     pub next_offset: u64,
     /// The segments of the log, in offset order; the last is the active one.
     pub segments: Vec<SegmentStats>,
+    /// Finds in its quarantine.
+    pub quarantined: u64,
     /// The limits that are stored with it.
     pub limits: Limits,
     /// Counts of the groups whose files are sound. Loans of an owner that died count as on loan: the
@@ -170,6 +172,7 @@ pub(super) fn of_seen(seen: &Seen) -> Inspection {
         messages: seen.messages,
         next_offset: seen.next,
         segments: segments.collect(),
+        quarantined: seen.quarantined,
         limits: Limits::of(&seen.limits),
         groups,
         policies,

@@ -26,6 +26,7 @@ pub(crate) mod guest;
 mod inspect;
 mod limits;
 mod options;
+mod repair;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod view;
@@ -38,6 +39,7 @@ pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, Policy, QueueState, SegmentStats, dump, inspect, verify, verify_deep};
 pub use limits::Limits;
 pub use options::Options;
+pub use repair::{Quarantined, plan_repair, quarantine, repair};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
 pub use view::View;

@@ -269,6 +269,26 @@ impl Options {
         crate::engine::look::verify(&storage, &*clock, &mut |_| {})
     }
 
+    /// As [`plan_repair`](crate::plan_repair), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn plan_repair(&self) -> Result<crate::engine::repair::RepairPlan> {
+        let (storage, clock) = self.outside();
+        crate::engine::repair::plan(&storage, &*clock, &mut |_| {})
+    }
+
+    /// As [`repair`](crate::repair), on the simulated disk and by the clock that were given.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn repair(&self, allow_loss: bool) -> Result<crate::engine::repair::Repaired> {
+        let (storage, clock) = self.outside();
+        crate::engine::repair::repair(&storage, &clock, allow_loss, &mut |_| {})
+    }
+
     /// As [`Backup::new`](crate::Backup::new), from here to another simulated disk.
     ///
     /// # Errors

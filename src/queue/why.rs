@@ -190,10 +190,11 @@ fn moment(millis: u64) -> Option<SystemTime> {
 }
 
 fn event(entry: &Entry, offset: u64) -> Event {
-    let dues = matches!(entry.kind, Kind::Nacked | Kind::Aside);
+    let dues = matches!(entry.kind, Kind::Nacked | Kind::Aside | Kind::Undeleted);
     let numbered = matches!(entry.kind, Kind::Lent | Kind::Extended | Kind::Released | Kind::Nacked);
     // Of those put aside the place of the counters has something else.
-    let counters = if entry.kind == Kind::Aside { (0, 0) } else { (entry.failures, entry.losses) };
+    let aside = matches!(entry.kind, Kind::Aside | Kind::Undeleted);
+    let counters = if aside { (0, 0) } else { (entry.failures, entry.losses) };
     Event {
         what: entry.kind.word(),
         at: moment(entry.time).filter(|_| !dues),

@@ -169,6 +169,7 @@ fn whatever_a_guest_asks_for_is_answered() {
         let group = || which(incarnation);
         ask(Request::Discard { offset: one });
         ask(Request::DiscardIn { group: group(), offsets: vec![one, 0, one] });
+        ask(Request::Undelete { group: group(), offsets: vec![one, 0, one] });
         ask(Request::Revive { group: group(), offsets: Some(vec![one, one]) });
         ask(Request::Pause { group: group(), until: Some(one) });
         ask(Request::Pause { group: group(), until: None });

@@ -274,6 +274,17 @@ impl Member {
         }
     }
 
+    /// Makes messages ready again that are done.
+    ///
+    /// # Errors
+    /// As [`Engine::undelete`].
+    pub(crate) fn undelete(&self, offsets: &[u64]) -> Result<u64> {
+        match &*self.now() {
+            Self::Own(engine, live) => engine.undelete(live, offsets),
+            Self::Guest(..) => self.count(|group| Request::Undelete { group, offsets: offsets.to_vec() }),
+        }
+    }
+
     /// Makes messages done.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ fn requests(group: &Which, loan: Held) -> Vec<Request> {
         Request::ChangeLimits { wanted: Wanted::default() },
         Request::Unschedule { name: "tick".into() },
         Request::Schedules,
+        Request::Undelete { group: group(), offsets: vec![0, 1] },
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use backlog::{DeadReason, Error, GroupOptions, MessageState, Offset, Queue, Retry, Start};
+use backlog::{DeadReason, Error, GroupOptions, Message, MessageState, Offset, Queue, Retry, Start};
 
 use crate::harness::{drain, everywhere};
 
@@ -85,6 +85,74 @@ everywhere! {
         assert_eq!(group.revive_all().unwrap(), 0);
         let queue = world.open_after_kill();
         assert_eq!(drain(&queue.consumer().unwrap()), ["1", "3"]);
+    }
+
+    fn what_is_undeleted_comes_in_its_old_place_with_no_past(world: &World) {
+        let queue = world.open();
+        queue.push_batch(["0", "1", "2", "3"]).unwrap();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let worker = group.consumer();
+        let mut jobs = worker.recv_batch(3, Duration::ZERO).unwrap();
+        jobs.pop().unwrap().reject("never").unwrap();
+        jobs.into_iter().for_each(|job| job.ack().unwrap());
+        assert_eq!(group.discard([offset(2), offset(3)]).unwrap(), 2);
+        queue.push("4").unwrap();
+
+        // 4 is ready, and the others are done, once.
+        let wanted = [4, 3, 2, 0, 0, 77].map(offset);
+        assert_eq!(group.undelete(wanted).unwrap(), 3);
+
+        let job = group.consumer().try_recv().unwrap().unwrap();
+        assert_eq!((job.payload(), job.attempt()), (&b"0"[..], 1));
+        job.ack().unwrap();
+        let queue = world.open_after_kill();
+        let group = queue.group("g").unwrap();
+        assert_eq!(group.stats().ready, 3);
+        assert_eq!(drain(&group.consumer()), ["2", "3", "4"]);
+        assert_eq!(group.undelete([offset(1)]).unwrap(), 1);
+        assert_eq!(drain(&group.consumer()), ["1"]);
+    }
+
+    fn what_is_undeleted_keeps_its_priority_its_key_and_its_time(world: &World) {
+        let queue = world.open();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let first = queue.push(Message::new("a1").ordering_key("a")).unwrap();
+        let second = queue.push(Message::new("a2").ordering_key("a")).unwrap();
+        let plain = queue.push("plain").unwrap();
+        let high = queue.push(Message::new("high").priority(9)).unwrap();
+        let later = queue.push(Message::new("later").delay(60 * SECOND)).unwrap();
+        let all = [first, second, plain, high, later];
+        assert_eq!(group.discard(all).unwrap(), 5);
+
+        assert_eq!(group.undelete(all).unwrap(), 5);
+
+        let jobs = group.consumer().recv_batch(9, Duration::ZERO).unwrap();
+        let came: Vec<_> = jobs.iter().map(|job| job.payload().to_vec()).collect();
+        assert_eq!(came, [&b"high"[..], b"a1", b"a2", b"plain"]);
+        jobs.into_iter().for_each(|job| job.ack().unwrap());
+        assert_eq!(group.undelete([first, second]).unwrap(), 2);
+        let alone = group.consumer().try_recv().unwrap().unwrap();
+        assert!(group.consumer().try_recv().unwrap().is_none(), "a2 has its turn after a1");
+        alone.ack().unwrap();
+        assert_eq!(drain(&group.consumer()), ["a2"]);
+        world.advance(61 * SECOND);
+        assert_eq!(drain(&group.consumer()), ["later"]);
+    }
+
+    fn what_was_freed_is_undeleted_no_more(world: &World) {
+        let queue = world.options().segment_bytes(1 << 20).open().unwrap();
+        let group = queue.create_group("g", GroupOptions::new()).unwrap();
+        let filling = vec![7; 1 << 18];
+        let offsets: Vec<_> = (0..12).map(|_| queue.push(&filling).unwrap()).collect();
+        group.purge().unwrap();
+        queue.run_duties().unwrap();
+        let stored: Vec<_> = offsets.iter().copied().filter(|&offset| group.peek(offset).unwrap().is_some()).collect();
+        assert!(!stored.is_empty() && stored.len() < offsets.len(), "{stored:?}");
+
+        assert_eq!(group.undelete(offsets).unwrap(), stored.len() as u64);
+
+        let came = group.consumer().recv_batch(99, Duration::ZERO).unwrap();
+        assert_eq!(came.iter().map(|job| job.offset()).collect::<Vec<_>>(), stored);
     }
 
     fn what_is_discarded_is_done_wherever_it_was(world: &World) {

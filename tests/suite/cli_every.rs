@@ -118,7 +118,7 @@ fn flip(place: &Place, position: u64) {
 struct Case(&'static [&'static str], [i32; 5], &'static str);
 
 /// Those that take no lock and write nothing.
-const LOOKS: [Case; 25] = [
+const LOOKS: [Case; 27] = [
     Case(&["info", "jobs"], [0, 0, 0, 0, 0], "not done"),
     Case(&["stats", "jobs"], [0, 0, 0, 0, 0], "default      3        1        0     1"),
     Case(&["stats", "jobs", "--watch", "--every", "50ms", "--looks", "2"], [0, 0, 0, 0, 0], "audit"),
@@ -143,12 +143,14 @@ const LOOKS: [Case; 25] = [
     Case(&["check", "jobs", "--max-lag", "9", "--max-age", "1h", "--max-dead", "0"], [1, 1, 1, 1, 0], "over"),
     Case(&["verify", "jobs"], [0, 0, 1, 1, 0], ""),
     Case(&["verify", "jobs", "--deep"], [0, 0, 1, 1, 0], ""),
+    Case(&["repair", "jobs"], [0, 0, 1, 1, 0], ""),
+    Case(&["quarantine", "ls", "jobs"], [0, 0, 0, 0, 0], ""),
     Case(&["dead", "jobs"], [1, 1, 1, 1, 0], "rejected"),
     Case(&["export", "jobs", "--all"], [0, 0, 0, 1, 0], "\"payload\":\"next\""),
 ];
 
 /// Those that change something.
-const CHANGES: [Case; 20] = [
+const CHANGES: [Case; 23] = [
     Case(&["init", "jobs", "--group", "third"], [0, 0, 0, 0, 0], ""),
     Case(&["init", "jobs", "--new"], [4, 4, 4, 4, 4], ""),
     Case(&["push", "jobs", "new"], [0, 0, 0, 0, 0], "6..7"),
@@ -159,6 +161,9 @@ const CHANGES: [Case; 20] = [
     Case(&["extend", "jobs", "nonsense"], [2, 2, 2, 2, 2], ""),
     Case(&["revive", "jobs", "2"], [0, 0, 0, 0, 2], "1\n"),
     Case(&["discard", "jobs", "4"], [0, 0, 0, 0, 0], "1\n"),
+    Case(&["undelete", "jobs", "0"], [0, 0, 0, 0, 2], "1\n"),
+    Case(&["repair", "jobs", "--apply"], [0, 3, 0, 4, 0], ""),
+    Case(&["repair", "jobs", "--apply", "--allow-loss"], [0, 3, 0, 0, 0], ""),
     Case(&["purge", "jobs"], [0, 0, 0, 0, 2], "5\n"),
     Case(&["pause", "jobs"], [0, 0, 0, 0, 2], ""),
     Case(&["resume", "jobs"], [0, 0, 0, 0, 2], ""),

@@ -21,7 +21,7 @@ const SECONDS: u64 = 30;
 const FOLDERS: u64 = 6;
 
 /// Every command that reads files of a queue; each ends by itself.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 30] = [
     "info jobs",
     "stats jobs",
     "segments jobs",
@@ -47,6 +47,11 @@ const COMMANDS: [&str; 25] = [
     "compact jobs",
     "backup jobs copy",
     "group add jobs fresh",
+    "undelete jobs 0 1 2",
+    "undelete jobs --since 1h",
+    "repair jobs",
+    "repair jobs --apply --allow-loss",
+    "quarantine ls jobs",
 ];
 
 fn sound() -> Place {

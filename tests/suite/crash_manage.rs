@@ -18,9 +18,12 @@ fn offset(number: u64) -> Offset {
     Offset::new(number).unwrap()
 }
 
-const ACTS: [(&str, Act); 15] = [
+const ACTS: [(&str, Act); 16] = [
     ("revive all", |queue, _| queue.group("g")?.revive_all().map(drop)),
     ("revive one", |queue, _| queue.group("g")?.revive([offset(1)]).map(drop)),
+    ("undelete one that was acked with outputs", |queue, _| {
+        queue.group("g")?.undelete([offset(0)]).map(drop)
+    }),
     ("discard a dead one", |queue, _| queue.group("g")?.discard([offset(2)]).map(drop)),
     ("discard one that is delayed", |queue, _| queue.group("g")?.discard([offset(3)]).map(drop)),
     ("discard one on loan", |queue, _| queue.group("g")?.discard([offset(4)]).map(drop)),

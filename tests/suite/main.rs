@@ -83,6 +83,8 @@ mod cli_look;
 mod cli_manage;
 /// `push`: what goes in, and what is told.
 mod cli_push;
+/// Files that have gone bad are mended, and what was done comes again, from the command line.
+mod cli_repair;
 /// The sessions in the documentation are what happens.
 mod cli_sessions;
 /// `work`: a command for each message.
@@ -167,6 +169,10 @@ mod poison;
 mod random;
 /// What an opening leaves behind that wrote nothing.
 mod reopen;
+/// Files that have gone bad are mended: every rule of it, crashes and failures in it.
+mod repair;
+/// Whatever has gone bad, by dice.
+mod repair_dice;
 /// What an opening tells, and what it leaves as it is.
 mod reported;
 /// Reads Rust as far as `tidy` needs it.

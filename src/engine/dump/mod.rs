@@ -13,7 +13,7 @@ use crate::format::manifest::{GroupRow, SegmentRow, Slot};
 use crate::format::{PAGE_POSITION, names};
 use crate::manifest;
 use crate::offsets::parts::{Parts, parts};
-use crate::storage::{Kind as FileKind, Storage};
+use crate::storage::{Access, Kind as FileKind, Storage, read_up_to};
 
 mod segment;
 
@@ -35,6 +35,8 @@ pub struct Piece {
     pub problem: Option<String>,
     /// What it says, by name.
     pub facts: Vec<(&'static str, Fact)>,
+    /// Its bytes, as many as were asked for ([`DumpOptions::content`]).
+    pub content: Vec<u8>,
 }
 
 /// Something that a piece says.
@@ -55,6 +57,7 @@ pub struct DumpOptions {
     segment: Option<u64>,
     headers_only: bool,
     from: u64,
+    content: usize,
 }
 
 impl DumpOptions {
@@ -84,6 +87,13 @@ impl DumpOptions {
         self.from = position;
         self
     }
+
+    /// Shows so many bytes of each piece at the most.
+    #[must_use]
+    pub fn content(mut self, bytes: usize) -> Self {
+        self.content = bytes;
+        self
+    }
 }
 
 /// Who is shown the pieces; `false` ends it.
@@ -95,6 +105,31 @@ pub(crate) type Show<'a> = &'a mut dyn FnMut(Piece) -> bool;
 /// [`Error::NotAQueue`] where there is neither a manifest nor a segment, [`Error::Invalid`] for a segment that is
 /// not there, and when the disk refuses.
 pub(crate) fn dump(storage: &Arc<dyn Storage>, options: &DumpOptions, show: Show<'_>) -> Result<()> {
+    let mut failed = None;
+    let mut with_content = |piece: Piece| match content(storage, piece, options.content) {
+        Ok(piece) => show(piece),
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    };
+    pieces(storage, options, &mut with_content)?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Adds the bytes of a piece.
+fn content(storage: &Arc<dyn Storage>, piece: Piece, most: usize) -> Result<Piece> {
+    let name = piece.path.strip_prefix(storage.root()).ok().and_then(|name| name.to_str());
+    let Some(name) = name.filter(|_| most > 0 && piece.bytes > 0) else { return Ok(piece) };
+    let failed = |error| Error::io("read", &piece.path, error);
+    let file = storage.open(name, Access::Read).map_err(failed)?;
+    let mut content = vec![0; usize::try_from(piece.bytes).unwrap_or(most).min(most)];
+    let got = read_up_to(&*file, &mut content, piece.position).map_err(failed)?;
+    content.truncate(got);
+    Ok(Piece { content, ..piece })
+}
+
+fn pieces(storage: &Arc<dyn Storage>, options: &DumpOptions, show: Show<'_>) -> Result<()> {
     let found = manifest::look(storage);
     let segments = segments(storage, found.is_ok())?;
     if let Some(number) = options.segment.filter(|number| !segments.contains(number)) {
@@ -153,6 +188,7 @@ fn manifest_pieces(storage: &Arc<dyn Storage>, found: &Result<manifest::Found>, 
         what,
         problem: None,
         facts: Vec::new(),
+        content: Vec::new(),
     };
     let found = match found {
         Ok(found) => found,
@@ -230,6 +266,7 @@ fn half_pieces(
         what,
         problem: None,
         facts: vec![],
+        content: vec![],
     };
     let parts = match parts(&**storage, queue, row, half) {
         Ok(parts) => parts,
@@ -315,7 +352,7 @@ fn entry_facts(entry: &Entry) -> Vec<(&'static str, Fact)> {
     if entry.time > 0 {
         facts.push(("time", Fact::Millis(entry.time)));
     }
-    if entry.kind != Kind::Aside && (entry.failures, entry.losses) != (0, 0) {
+    if !matches!(entry.kind, Kind::Aside | Kind::Undeleted) && (entry.failures, entry.losses) != (0, 0) {
         facts.push(("failures", Fact::Number(entry.failures.into())));
         facts.push(("losses", Fact::Number(entry.losses.into())));
     }

@@ -47,7 +47,15 @@ pub(super) fn pieces(
     };
     facts.push(("named", named));
     let bytes = PAGE_POSITION.min(length);
-    if !show(Piece { path: path.clone(), position: 0, bytes, what: "header", problem, facts }) {
+    if !show(Piece {
+        path: path.clone(),
+        position: 0,
+        bytes,
+        what: "header",
+        problem,
+        facts,
+        content: Vec::new(),
+    }) {
         return Ok(false);
     }
     let capacity = read.as_ref().ok().and_then(|page| match page.header.fields {
@@ -70,6 +78,7 @@ pub(super) fn pieces(
         what: "leftover",
         problem: Some("it lies behind the segment's end".into()),
         facts: Vec::new(),
+        content: Vec::new(),
     };
     Ok(on && (behind.bytes == 0 || show(behind)))
 }
@@ -110,7 +119,15 @@ impl Walk<'_> {
     }
 
     fn piece(&self, what: &'static str, position: u64, bytes: u64) -> Piece {
-        Piece { path: self.path.clone(), position, bytes, what, problem: None, facts: Vec::new() }
+        Piece {
+            path: self.path.clone(),
+            position,
+            bytes,
+            what,
+            problem: None,
+            facts: Vec::new(),
+            content: Vec::new(),
+        }
     }
 
     /// Shows bytes among which no batch begins.

@@ -72,6 +72,8 @@ impl From<&Error> for Fault {
             Error::TooLarge { what, length, limit } => {
                 Self::TooLarge { what: what.to_string(), length: *length, limit: *limit }
             }
+            // No guest asks for a repair.
+            Error::WouldLose { .. } => Self::Invalid { what: error.to_string() },
             Error::Closed => Self::Closed,
             Error::Forked { path: at } => Self::Forked { path: path(at) },
             Error::Poisoned { path: at, cause } => Self::Poisoned { path: path(at), cause: cause.clone() },

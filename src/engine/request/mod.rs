@@ -182,6 +182,10 @@ pub(crate) enum Request {
         name: String,
     },
     Schedules,
+    Undelete {
+        group: Which,
+        offsets: Vec<u64>,
+    },
 }
 
 /// A message on loan, as it travels.
@@ -251,7 +255,7 @@ impl Request {
                     records.iter().map(|record| record.length() + LEAST).sum()
                 }
                 Self::AckAll { loans, .. } => loans.len() * 16,
-                Self::DiscardIn { offsets, .. } => offsets.len() * 8,
+                Self::DiscardIn { offsets, .. } | Self::Undelete { offsets, .. } => offsets.len() * 8,
                 Self::Schedule { message, .. } => message.0.len(),
                 _ => 0,
             }
