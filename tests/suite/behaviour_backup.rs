@@ -88,6 +88,30 @@ on_both_disks! {
         assert_eq!(round.copied_bytes, 0);
     }
 
+    fn a_round_in_which_nothing_happened_writes_nothing(world: &World) {
+        let queue = world.open();
+        let group = queue.create_group("mailer", GroupOptions::new()).unwrap();
+        queue.push_batch(["a", "b"]).unwrap();
+        let disk = SimDisk::new(7);
+        let copy = world.options().sim_disk(&disk);
+        let mut backup = world.options().backup(&copy).unwrap();
+        backup.round(&mut |_| {}).unwrap();
+        let before = disk.ops();
+
+        backup.round(&mut |_| {}).unwrap();
+        assert_eq!(disk.ops(), before);
+
+        // An ack alone is something.
+        group.consumer().recv().unwrap().ack().unwrap();
+        backup.round(&mut |_| {}).unwrap();
+        assert!(disk.ops() > before);
+        assert_eq!(copy.inspect().unwrap().groups[0].ready, 1);
+        queue.push("c").unwrap();
+        assert_eq!(backup.round(&mut |_| {}).unwrap().next_offset, 3);
+        assert_eq!(payloads(&copy), [b"a", b"b", b"c"]);
+        assert_eq!(copy.verify().unwrap(), []);
+    }
+
     fn what_is_restored_is_the_same_queue_under_another_name(world: &World) {
         let queue = world.open();
         let group = queue.create_group("mailer", GroupOptions::new().max_failures(7)).unwrap();

@@ -68,13 +68,13 @@ pub(super) fn begin(storage: &Arc<dyn Storage>, queue: u128, backup: bool) -> Re
     Ok(found)
 }
 
-/// Copies a segment up to `end`: only what is not there yet. Of the active one the rest becomes zeros. With `queue` it
-/// becomes one of that queue. Returns how many bytes were written.
+/// Copies a segment from one position to another, and its header: only what is not there yet. Of the active one the rest
+/// becomes zeros. With `queue` it becomes one of that queue. Returns how many bytes were written.
 pub(super) fn segment(
     from: &dyn Storage,
     to: &dyn Storage,
     (source, row): (u128, &SegmentRow),
-    end: u64,
+    (first, end): (u64, u64),
     queue: Option<u128>,
     tell: &mut dyn FnMut(u64),
 ) -> Result<u64> {
@@ -104,7 +104,7 @@ pub(super) fn segment(
             write_all_at(&*copy, &block, position).map_err(written)?;
             bytes += block.len() as u64;
         }
-        position += block.len() as u64;
+        position = (position + block.len() as u64).max(first.min(end));
         tell(position.min(end));
         if position >= end {
             break;
@@ -117,13 +117,20 @@ pub(super) fn segment(
     }
     // What lay behind it was of a moment that the source has forgotten.
     let end = end.max(PAGE_POSITION);
-    if copy.len().map_err(written)? != end {
+    let length = copy.len().map_err(written)?;
+    let wanted = if row.length == 0 { checked.capacity } else { end };
+    if first > 0 && length == wanted {
+        if bytes > 0 {
+            copy.sync().map_err(written)?;
+        }
+        return Ok(bytes);
+    }
+    if length != end {
         copy.set_len(end).map_err(written)?;
     }
-    if row.length == 0 {
-        let grow =
-            if queue.is_some() { copy.allocate(checked.capacity) } else { copy.set_len(checked.capacity) };
-        grow.map_err(written)?;
+    if wanted > end {
+        let grown = if queue.is_some() { copy.allocate(wanted) } else { copy.set_len(wanted) };
+        grown.map_err(written)?;
     }
     copy.sync().map_err(written)?;
     Ok(bytes)

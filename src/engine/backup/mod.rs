@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow, Slot};
 use crate::format::names;
+use crate::format::snapshot::Snapshot;
 use crate::inspect::Progress;
 use crate::manifest;
 use crate::offsets;
@@ -46,7 +47,14 @@ pub(crate) struct Backup {
     _lock: Box<dyn Lock>,
     /// Sealed segments that are whole in the copy: number, salt, length.
     whole: BTreeSet<(u64, u32, u64)>,
+    /// How far this one has copied the segment that was active: number, salt, position.
+    active: Option<(u64, u32, u64)>,
+    /// What the copy shows since this one's last round.
+    shown: Option<Shown>,
 }
+
+/// What a copy shows: what its slot says beside the groups, and each of these.
+type Shown = (Slot, Vec<(String, Snapshot)>);
 
 /// What a round did.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +66,13 @@ pub(crate) struct Round {
     pub(crate) copied: u64,
     /// Groups whose files are damaged: the copy keeps what it had of them, if anything.
     pub(crate) refused: Vec<(String, Error)>,
+}
+
+impl Round {
+    fn of(seen: &Seen, copied: u64, refused: Vec<(String, Error)>) -> Self {
+        let segments = seen.segments.len() as u64;
+        Self { next: seen.next, messages: seen.messages, segments, copied, refused }
+    }
 }
 
 impl Backup {
@@ -78,7 +93,7 @@ impl Backup {
         // Nobody has looked at them since.
         let there = sealed.filter(|row| crate::log::check(&*to, queue, row, Access::Read).is_ok());
         let whole = there.map(|row| (row.number, row.salt, row.length)).collect();
-        Ok(Self { from, to, clock, _lock: lock, whole })
+        Ok(Self { from, to, clock, _lock: lock, whole, active: None, shown: None })
     }
 
     /// Brings the copy to the present moment.
@@ -90,6 +105,9 @@ impl Backup {
         let mut copied = 0;
         for _ in 0..LOOKS {
             let seen = look(&self.from, &*self.clock)?;
+            if self.shown.is_some() && self.shown == shown(&seen) {
+                return Ok(Round::of(&seen, copied, Vec::new()));
+            }
             let result = self.segments(&seen, &mut copied, to);
             // What was read counts if its file was that segment until now.
             if self.has_moved(&seen)? {
@@ -118,10 +136,14 @@ impl Backup {
             let whole = (row.number, row.salt, row.length);
             if !stretch.sealed || !self.whole.contains(&whole) {
                 let tell = &mut |bytes| to(Progress { done: done + bytes, total });
-                *copied +=
-                    files::segment(&*self.from, &*self.to, (seen.queue, row), stretch.bytes, None, tell)?;
+                // What it has copied itself is there: no crash of the source has taken it back meanwhile.
+                let known = self.active.filter(|known| (known.0, known.1) == (row.number, row.salt));
+                let range = (known.map_or(0, |known| known.2.min(stretch.bytes)), stretch.bytes);
+                *copied += files::segment(&*self.from, &*self.to, (seen.queue, row), range, None, tell)?;
                 if stretch.sealed {
                     self.whole.insert(whole);
+                } else {
+                    self.active = Some((row.number, row.salt, stretch.bytes));
                 }
             }
             done += stretch.bytes;
@@ -137,6 +159,7 @@ impl Backup {
 
     /// Writes the groups of a picture and the manifest that names everything.
     fn finish(&mut self, seen: &Seen, copied: u64) -> Result<Round> {
+        self.shown = None;
         let former = manifest::look(&self.to).ok();
         let former = former.map(|found| found.slot.groups).unwrap_or_default();
         let mut groups = Vec::new();
@@ -165,13 +188,8 @@ impl Backup {
         let slot = slot_of(seen, groups);
         manifest::replace(&self.to, seen.queue, seen.created, &slot, true)?;
         files::sweep(&self.to, &slot)?;
-        Ok(Round {
-            next: seen.next,
-            messages: seen.messages,
-            segments: seen.segments.len() as u64,
-            copied,
-            refused,
-        })
+        self.shown = shown(seen);
+        Ok(Round::of(seen, copied, refused))
     }
 
     /// A group was removed and made again: its files are about to be others. First the copy is without it.
@@ -192,6 +210,17 @@ fn former_of<'a>(former: &'a [GroupRow], name: &str, seen: &Seen) -> Option<&'a 
     let is = |group: &&GroupRow| group.name == name;
     let now = seen.slot.groups.iter().find(is)?;
     former.iter().find(is).filter(|old| old.incarnation == now.incarnation)
+}
+
+/// Tells what a copy of a picture shows; `None` if it does not show all of it.
+fn shown(seen: &Seen) -> Option<Shown> {
+    let snapshot = |(name, group): &(String, Result<GroupSeen>)| {
+        Some((name.clone(), group.as_ref().ok()?.state.to_snapshot()))
+    };
+    let snapshots = seen.groups.iter().map(snapshot).collect::<Option<_>>()?;
+    // A mark of how far the log was durable is none of what it shows.
+    let slot = Slot { sequence: 0, ..slot_of(seen, seen.slot.groups.clone()) };
+    Some((slot, snapshots))
 }
 
 /// Makes the slot that names what a picture shows, as one of a queue that was closed then.

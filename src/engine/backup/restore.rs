@@ -56,7 +56,7 @@ pub(crate) fn restore(
     let mut done = 0;
     for (row, stretch) in view.seen.segments.iter().zip(&view.seen.stretches) {
         let tell = &mut |bytes| tell(Progress { done: done + bytes, total });
-        files::segment(&**from, &**to, (found.queue, row), stretch.bytes, Some(queue), tell)?;
+        files::segment(&**from, &**to, (found.queue, row), (0, stretch.bytes), Some(queue), tell)?;
         done += stretch.bytes;
     }
     to.sync_dir(names::LOG)
