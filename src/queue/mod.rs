@@ -25,6 +25,7 @@ pub(crate) mod guest;
 mod inspect;
 mod limits;
 mod options;
+mod salvage;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod view;
@@ -36,6 +37,7 @@ pub use group_options::{GroupOptions, Retry, Start};
 pub use inspect::{Inspection, Policy, QueueState, SegmentStats, dump, inspect, verify, verify_deep};
 pub use limits::Limits;
 pub use options::Options;
+pub use salvage::{Salvaged, SalvagedGroup, salvage};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
 pub use view::View;
