@@ -33,6 +33,7 @@ mod peek;
 mod pins;
 mod push;
 mod recv;
+mod salvage;
 mod segments;
 mod shell;
 mod stats;
@@ -52,6 +53,7 @@ const COURSE: &str = "Start here:
   backlog work jobs --until-empty -- cat      run `cat` for each, the message on its stdin
   backlog stats jobs                          count what is ready, delayed, on loan, dead
   backlog verify jobs                         check every byte, change none
+  backlog salvage jobs --out new              save what can be read of a broken one
 
 Exit codes:
   0 clean   1 findings, or something remains   2 usage   3 open elsewhere
@@ -96,6 +98,7 @@ enum Command {
     Dump(dump::Args),
     Check(check::Args),
     Verify(verify::Args),
+    Salvage(salvage::Args),
     Compact(compact::Args),
     Export(export::Args),
     Import(import::Args),
@@ -160,6 +163,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),

@@ -139,7 +139,7 @@ const LOOKS: [Case; 24] = [
 ];
 
 /// Those that change something.
-const CHANGES: [Case; 18] = [
+const CHANGES: [Case; 19] = [
     Case(&["init", "jobs", "--group", "third"], [0, 0, 0, 0, 0], ""),
     Case(&["init", "jobs", "--new"], [4, 4, 4, 4, 4], ""),
     Case(&["push", "jobs", "new"], [0, 0, 0, 0, 0], "6..7"),
@@ -158,6 +158,7 @@ const CHANGES: [Case; 18] = [
     Case(&["group", "rm", "jobs", "audit"], [0, 0, 0, 0, 2], ""),
     Case(&["limits", "jobs", "--max-messages", "9"], [0, 0, 0, 0, 0], "max-messages  9"),
     Case(&["compact", "jobs"], [0, 0, 0, 0, 0], "segments before"),
+    Case(&["salvage", "jobs", "--out", "saved"], [0, 0, 1, 1, 0], "taken over"),
 ];
 
 /// Those that have no queue.

@@ -101,6 +101,8 @@ mod crash_lasting;
 mod crash_limits;
 /// What is done without a loan, at a crash after and a failure of every operation.
 mod crash_manage;
+/// A salvage that is cut short, or fails, anywhere.
+mod crash_salvage;
 /// Ticks, at a crash after and a failure of every operation.
 #[cfg(feature = "schedules")]
 mod crash_schedules;
@@ -165,6 +167,8 @@ mod reopen;
 mod reported;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
+/// Everything readable of a broken queue, in a new one.
+mod salvage;
 /// Steps on a queue, each answer noted in the ledger.
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.

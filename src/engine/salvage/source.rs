@@ -117,7 +117,13 @@ fn list(storage: &Arc<dyn Storage>, report: &mut Salvaged) -> Result<(Vec<There>
         match page(storage, number) {
             Ok((length, page)) => {
                 let header = match header::decode(FileKind::Segment, &page) {
-                    Ok(page) => Ok(page.header),
+                    Ok(page) => {
+                        if page.wounded {
+                            let what = "one of two copies of its header is bad, or bytes beside them";
+                            report.found(Finding::new(FindingKind::Wounded, path, what).at(0));
+                        }
+                        Ok(page.header)
+                    }
                     Err(crate::format::Malformed::Newer(problem)) => {
                         return Err(Error::Version { path, problem });
                     }
