@@ -169,6 +169,8 @@ mod reported;
 mod rust_text;
 /// Everything readable of a broken queue, in a new one.
 mod salvage;
+/// Every kind of wound, salvaged.
+mod salvage_wounds;
 /// Steps on a queue, each answer noted in the ledger.
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.
