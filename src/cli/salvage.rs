@@ -69,6 +69,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     // People read the groups first; lines are the findings.
     if args.form.format == Format::Table {
         lists.reverse();
+        lists.retain(|(_, _, rows)| !rows.is_empty());
     }
     Document { facts, shown: &SHOWN, lists }.write(args.form)?;
     Ok(if findings == 0 { CLEAN } else { FINDINGS })
