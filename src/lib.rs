@@ -275,6 +275,7 @@ pub use queue::{DumpOptions, Event, Fact, Fate, Loan, Piece, dump};
 pub use queue::{Limits, Options, Peek, Pin, PinnedSegment, Queue, Retry, SegmentStats};
 pub use queue::{Policy, QueueState, Start, Stats, inspect, verify, verify_deep};
 pub use queue::{Quarantined, plan_repair, quarantine, repair};
+pub use queue::{Salvaged, SalvagedGroup, salvage};
 pub use queue::{View, Why, WhyInGroup};
 
 /// For the tests of programs that embed the queue.

@@ -36,6 +36,7 @@ mod push;
 mod quarantine;
 mod recv;
 mod repair;
+mod salvage;
 mod segments;
 mod shell;
 mod stats;
@@ -56,6 +57,7 @@ const COURSE: &str = "Start here:
   backlog work jobs --until-empty -- cat      run `cat` for each, the message on its stdin
   backlog stats jobs                          count what is ready, delayed, on loan, dead
   backlog verify jobs                         check every byte, change none
+  backlog salvage jobs --out new              save what can be read of a broken one
 
 Exit codes:
   0 clean   1 findings, or something remains   2 usage   3 open elsewhere
@@ -103,6 +105,7 @@ enum Command {
     Verify(verify::Args),
     Repair(repair::Args),
     Quarantine(quarantine::Args),
+    Salvage(salvage::Args),
     Compact(compact::Args),
     Backup(backup::Args),
     Restore(backup::Restore),
@@ -172,6 +175,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),

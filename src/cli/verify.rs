@@ -26,7 +26,7 @@ pub(super) struct Args {
     form: As,
 }
 
-const COLUMNS: [Column; 6] = [
+pub(super) const COLUMNS: [Column; 6] = [
     column("finding", "finding", Is::State),
     column("file", "file", Is::Text),
     column("position", "at byte", Is::Number),

@@ -69,6 +69,7 @@ pub(super) fn leftovers(storage: &Arc<dyn Storage>, found: &Found) -> Result<Lef
     }
     left.files.push(names::MANIFEST_NEW.into());
     left.files.push(names::LIST_NEW.into());
+    left.files.push(names::SALVAGING.into());
     Ok(left)
 }
 

@@ -48,6 +48,7 @@ pub(crate) mod request;
 mod rest;
 mod rewrite;
 mod room;
+pub(crate) mod salvage;
 #[cfg(feature = "schedules")]
 pub(crate) mod schedules;
 mod settles;

@@ -28,6 +28,7 @@ pub(crate) mod names;
 #[cfg(feature = "testing")]
 pub(crate) mod probe;
 pub(crate) mod record;
+pub(crate) mod salt;
 pub(crate) mod section;
 pub(crate) mod siphash;
 pub(crate) mod snapshot;

@@ -16,6 +16,8 @@ pub(crate) const LIST_NEW: &str = "quarantine/LIST.new";
 /// The file that says what belongs to the queue, and its successor while it is written.
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
+/// The file that says that a queue is in the making, of what was saved of another.
+pub(crate) const SALVAGING: &str = "SALVAGING";
 /// The file that the owner holds locked.
 pub(crate) const LOCK: &str = "LOCK";
 /// Says whose unfinished copy a folder holds.

@@ -30,6 +30,7 @@ pub(crate) mod probe;
 mod ranges;
 pub(crate) mod receive;
 pub(crate) mod rule;
+mod salvage;
 pub(crate) mod settle;
 pub(crate) mod settle_with;
 pub(crate) mod settling;

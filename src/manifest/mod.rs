@@ -48,7 +48,12 @@ impl Manifest {
     /// # Errors
     /// When the disk refuses; the queue is then not born.
     pub(crate) fn create(storage: &Arc<dyn Storage>, queue: u128, created: u64, slot: Slot) -> Result<()> {
-        let (file, _) = write_new(storage, queue, created, &slot, FIRST_SLOT)?;
+        let mut slot_bytes = FIRST_SLOT;
+        // What was salvaged begins with many segments and groups.
+        while slot.encode(queue, slot_bytes).is_none() {
+            slot_bytes *= 2;
+        }
+        let (file, _) = write_new(storage, queue, created, &slot, slot_bytes)?;
         drop(file);
         storage
             .rename(names::MANIFEST_NEW, names::MANIFEST)

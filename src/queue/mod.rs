@@ -27,6 +27,7 @@ mod inspect;
 mod limits;
 mod options;
 mod repair;
+mod salvage;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod view;
@@ -40,6 +41,7 @@ pub use inspect::{Inspection, Policy, QueueState, SegmentStats, dump, inspect, v
 pub use limits::Limits;
 pub use options::Options;
 pub use repair::{Quarantined, plan_repair, quarantine, repair};
+pub use salvage::{Salvaged, SalvagedGroup, salvage};
 #[cfg(feature = "schedules")]
 pub use schedules::Schedule;
 pub use view::View;

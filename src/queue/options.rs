@@ -332,6 +332,17 @@ impl Options {
         crate::engine::dump::dump(&self.outside().0, options, show)
     }
 
+    /// As [`salvage`](crate::salvage), from the disk and by the clock that were given, to the disk of `out` and in
+    /// segments of its size.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn salvage(&self, out: &Self) -> Result<super::Salvaged> {
+        let ((from, clock), (to, _)) = (self.outside(), out.outside());
+        crate::engine::salvage::salvage(&from, &to, &*clock, out.settings.segment_bytes, &mut |_| {})
+    }
+
     /// Returns the disk and the clock.
     #[cfg(any(test, feature = "testing"))]
     fn outside(&self) -> (Arc<dyn Storage>, Arc<dyn Clock>) {

@@ -150,7 +150,7 @@ const LOOKS: [Case; 27] = [
 ];
 
 /// Those that change something.
-const CHANGES: [Case; 23] = [
+const CHANGES: [Case; 24] = [
     Case(&["init", "jobs", "--group", "third"], [0, 0, 0, 0, 0], ""),
     Case(&["init", "jobs", "--new"], [4, 4, 4, 4, 4], ""),
     Case(&["push", "jobs", "new"], [0, 0, 0, 0, 0], "6..7"),
@@ -175,6 +175,7 @@ const CHANGES: [Case; 23] = [
     Case(&["backup", "jobs", "copy"], [0, 0, 0, 0, 0], "messages pushed"),
     // It is no backup.
     Case(&["restore", "jobs", "again"], [4, 4, 4, 4, 4], ""),
+    Case(&["salvage", "jobs", "--out", "saved"], [0, 0, 1, 1, 0], "taken over"),
 ];
 
 /// Those that have no queue.

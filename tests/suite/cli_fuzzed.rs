@@ -21,7 +21,7 @@ const SECONDS: u64 = 30;
 const FOLDERS: u64 = 6;
 
 /// Every command that reads files of a queue; each ends by itself.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "info jobs",
     "stats jobs",
     "segments jobs",
@@ -37,6 +37,7 @@ const COMMANDS: [&str; 30] = [
     "dump jobs --hex",
     "check jobs --max-lag 1 --max-age 1h",
     "verify jobs --deep",
+    "salvage jobs --out saved",
     "dead jobs --payload base64",
     "export jobs --all",
     "push jobs line",

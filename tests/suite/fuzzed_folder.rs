@@ -194,6 +194,7 @@ impl Changed {
         });
         assert!(pieces < ENDLESS, "P9: a dump of {pieces} pieces");
         self.copy();
+        self.salvage(past);
         assert!(self.contents() == before, "P8: looking changed a file");
     }
 
@@ -209,6 +210,29 @@ impl Changed {
             let queue = again.create(false).open();
             assert!(queue.is_ok(), "what was restored does not open: {queue:?}");
         }
+    }
+
+    /// Saves what can be read: nothing that was not pushed.
+    fn salvage(&self, past: &Past) {
+        let out = SimDisk::new(1);
+        out.budget(Some(ROOM));
+        let Ok(salvaged) = options(&self.disk).salvage(&options(&out)) else { return };
+        let mut saved = options(&out).view().unwrap();
+        let mut count = 0;
+        for message in saved.messages(Offset::MIN).take(ENDLESS) {
+            count += 1;
+            let message = match message {
+                Ok(message) => message,
+                Err(_) if self.forged => continue,
+                Err(error) => panic!("what was salvaged is damaged: {error}: {salvaged:?}"),
+            };
+            let told = past.pushed.get(&message.offset().get());
+            assert!(self.forged || told.is_some_and(|told| told == message.payload()), "P2: {message:?}");
+        }
+        assert_eq!(count, salvaged.messages, "{salvaged:?}");
+        assert_eq!(options(&out).verify().unwrap(), [], "{salvaged:?}");
+        let queue = options(&out).open().unwrap_or_else(|error| panic!("{error}: {salvaged:?}"));
+        assert!(self.forged || !queue.recovery().has_findings(), "{:?}", queue.recovery());
     }
 
     /// Looks at messages, one by one and by their state.

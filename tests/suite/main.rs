@@ -109,6 +109,8 @@ mod crash_lasting;
 mod crash_limits;
 /// What is done without a loan, at a crash after and a failure of every operation.
 mod crash_manage;
+/// A salvage that is cut short, or fails, anywhere.
+mod crash_salvage;
 /// Ticks, at a crash after and a failure of every operation.
 #[cfg(feature = "schedules")]
 mod crash_schedules;
@@ -177,6 +179,10 @@ mod repair_dice;
 mod reported;
 /// Reads Rust as far as `tidy` needs it.
 mod rust_text;
+/// Everything readable of a broken queue, in a new one.
+mod salvage;
+/// Every kind of wound, salvaged.
+mod salvage_wounds;
 /// Steps on a queue, each answer noted in the ledger.
 mod script;
 /// All short sequences of steps, with a crash and a failure anywhere.
