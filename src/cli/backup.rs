@@ -60,14 +60,14 @@ pub(super) fn run(args: &Args) -> Outcome {
     if !args.follow {
         let round = round(&mut backup)?;
         Document { facts: row(&round), shown: &ROUND, lists: Vec::new() }.write(args.form)?;
-        return Ok(refused(&round.refused, KEPT));
+        return Ok(findings(&round));
     }
     let mut rows = Rows::new(args.form, "rounds", &ROUND).live();
     let mut rounds = 0;
     loop {
         let round = round(&mut backup)?;
         rounds += 1;
-        let code = refused(&round.refused, KEPT);
+        let code = findings(&round);
         // People see what changed.
         let quiet = round.copied_bytes == 0 && args.form.format == Format::Table && rounds > 1;
         if !quiet && !rows.push(row(&round))? || args.rounds.is_some_and(|most| rounds >= most) {
@@ -108,6 +108,18 @@ fn refused(groups: &[(String, backlog::Error)], are: &str) -> u8 {
         exit::say(&format!("group {name} {are}: {error}"));
     }
     if groups.is_empty() { CLEAN } else { FINDINGS }
+}
+
+/// Says what has gone bad in the queue.
+fn findings(round: &BackupRound) -> u8 {
+    let code = refused(&round.refused, KEPT);
+    for path in &round.damaged {
+        exit::say(&format!(
+            "{}: bytes have gone bad; the copy keeps what it had of them, if it was good",
+            path.display()
+        ));
+    }
+    if round.damaged.is_empty() { code } else { FINDINGS }
 }
 
 pub(super) fn restore(args: &Restore) -> Outcome {

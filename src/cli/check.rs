@@ -87,8 +87,20 @@ pub(super) fn run(args: &Args) -> Outcome {
         }
         if let Some(most) = args.max_age {
             let age = oldest(&mut view, &seen, index)?.unwrap_or_default();
-            let seconds = (Some(age.as_secs()), most.as_secs());
-            tell("age_s", name, seconds, age <= most)?;
+            tell("age_ms", name, (Some(millis(age)), millis(most)), age <= most)?;
+        }
+    }
+    // Nobody reads yet: all of it waits for the first who comes.
+    if seen.groups.is_empty() && seen.refused.is_empty() && args.group.is_none() {
+        let waiting: u64 = seen.segments.iter().map(|segment| segment.live).sum();
+        if let Some(limit) = args.max_lag {
+            tell("lag", None, (Some(waiting), limit), waiting <= limit)?;
+        }
+        if let Some(most) = args.max_age {
+            let first = view.messages(Offset::MIN).flatten().next().map(|message| message.pushed_at());
+            let age =
+                first.and_then(|first| SystemTime::now().duration_since(first).ok()).unwrap_or_default();
+            tell("age_ms", None, (Some(millis(age)), millis(most)), age <= most)?;
         }
     }
     let checked = groups.contains(&true);
@@ -102,8 +114,14 @@ pub(super) fn run(args: &Args) -> Outcome {
         tell("free", None, (Some(free), least), free >= least)?;
     }
     rows.end()?;
-    let refused = if checked { refused(&seen) } else { CLEAN };
-    Ok(if over { FINDINGS } else { refused })
+    if checked && args.group.is_none() {
+        refused(&seen);
+    }
+    Ok(if over { FINDINGS } else { CLEAN })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells how long ago the oldest message was pushed that a group has neither done nor given up.

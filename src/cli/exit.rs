@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use backlog::Error;
 
+use super::out::harmless;
+
 /// All went well.
 pub(super) const CLEAN: u8 = 0;
 /// Something was found, or something remains to be done.
@@ -75,6 +77,9 @@ impl From<Error> for Failure {
             Error::Locked { path, note } if note.is_empty() => {
                 format!("{} is open elsewhere; wait for it (--wait 1m), or stop it", path.display())
             }
+            Error::Locked { path, note } if note.starts_with("another") => {
+                format!("{}: {note}; stop it first", path.display())
+            }
             Error::Locked { path, note } => {
                 format!("{} is open elsewhere ({note}); wait for it (--wait 1m), or stop it", path.display())
             }
@@ -105,7 +110,7 @@ pub(super) fn count(number: u64, thing: &str) -> String {
 
 /// Writes a line to stderr; where nobody reads it there is nobody to tell.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "backlog: {text}");
+    let _ = writeln!(io::stderr(), "backlog: {}", harmless(text));
 }
 
 /// Writes data to stdout. That nobody reads on is no error: tells whether somebody does.

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use backlog::{Content, MessageState, Offset, View};
 
-use super::exit::Failure;
-use super::look::{Named, word};
+use super::exit::{CLEAN, Failure};
+use super::look::{self, Named, word};
 use super::payload::header_text;
 
 /// What of the messages that are stored is meant: all that fits everything that is said.
@@ -62,21 +62,26 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(&Content, &[(String, MessageState)]
 pub(super) struct Gone {
     /// Messages that fit.
     pub(super) found: u64,
-    /// Stretches that have gone bad; each was told.
+    /// Stretches that have gone bad, and groups; each was told.
     pub(super) damaged: u64,
+    /// Groups of which nobody knows what they have done.
+    unknown: u64,
 }
 
 impl Filter {
     /// Goes through the messages that fit, in offset order. What has gone bad is told on stderr.
     pub(super) fn each(&self, view: &mut View, each: Each<'_>) -> Result<Gone, Failure> {
         let groups = self.groups(view)?;
+        // What a group has not done nobody knows while its files are damaged: then all of it may be open.
+        let seen = view.inspection();
+        let unknown = self.group.is_none() && look::refused(&seen) != CLEAN;
         let first = self.first(view);
-        let mut gone = Gone::default();
+        let mut gone = Gone { damaged: u64::from(unknown), unknown: u64::from(unknown), ..Gone::default() };
         if self.limit == Some(0) {
             return Ok(gone);
         }
         // One state of one group is known without looking at every message.
-        if let ([one], [group]) = (&self.state[..], &groups[..]) {
+        if let ([one], [group], false) = (&self.state[..], &groups[..], unknown) {
             let state = one.state();
             let states = [(group.clone(), state)];
             for message in view.messages_in(group, state, first)? {
@@ -147,7 +152,7 @@ impl Filter {
             return Ok(true);
         }
         let is_open = |(_, state): &(String, MessageState)| *state != MessageState::Done;
-        if self.open && !states.is_empty() && !states.iter().any(is_open) {
+        if self.open && gone.unknown == 0 && !states.is_empty() && !states.iter().any(is_open) {
             return Ok(true);
         }
         gone.found += 1;

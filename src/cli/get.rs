@@ -3,7 +3,7 @@
 use backlog::{MessageState, Offset};
 
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
-use super::look::Folder;
+use super::look::{self, Folder};
 use super::ls;
 use super::out::{As, Rows};
 use super::payload::Payloads;
@@ -38,7 +38,9 @@ pub(super) fn run(args: &Args) -> Outcome {
         exit::print(message.payload())?;
         return Ok(CLEAN);
     }
-    let groups = view.inspection().groups.into_iter();
+    let seen = view.inspection();
+    let code = look::refused(&seen);
+    let groups = seen.groups.into_iter();
     let states: Vec<(String, MessageState)> = groups
         .filter_map(|group| {
             let state = view.state(&group.name, &message).ok()?;
@@ -49,5 +51,5 @@ pub(super) fn run(args: &Args) -> Outcome {
     let mut rows = Rows::new(args.form, "messages", &columns);
     rows.push(ls::row(&message, &states, &args.payloads)?)?;
     rows.end()?;
-    Ok(CLEAN)
+    Ok(code)
 }

@@ -1,5 +1,7 @@
 //! `backlog peek`: what comes next?
 
+use std::time::SystemTime;
+
 use backlog::{MessageState, Offset};
 
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
@@ -38,7 +40,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let known = args.group != DEFAULT || seen.groups.iter().chain(&[]).any(|group| group.name == DEFAULT);
     let known = known || seen.refused.iter().any(|(name, _)| name == DEFAULT);
     let states = [(args.group.clone(), MessageState::Ready)];
-    let (mut shown, mut code) = (0, FINDINGS);
+    let (mut shown, mut code, mut damaged) = (0, FINDINGS, false);
     let mut messages: Box<dyn Iterator<Item = _>> = if known {
         Box::new(view.messages_in(&args.group, MessageState::Ready, Offset::MIN)?)
     } else {
@@ -47,17 +49,22 @@ pub(super) fn run(args: &Args) -> Outcome {
     while shown < args.count {
         let Some(message) = messages.next() else { break };
         match message {
+            // Whoever comes first is not handed out what waits for its time.
+            Ok(message) if !known && message.due().is_some_and(|due| due > SystemTime::now()) => {}
             Ok(message) => {
                 (shown, code) = (shown + 1, CLEAN);
                 if !rows.push(ls::row(&message, &states, &args.payloads)?)? {
                     break;
                 }
             }
-            Err(error @ backlog::Error::Damaged { .. }) => exit::say(&error.to_string()),
+            Err(error @ backlog::Error::Damaged { .. }) => {
+                exit::say(&error.to_string());
+                damaged = true;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     drop(messages);
     rows.end_if_any()?;
-    Ok(code)
+    Ok(if damaged { FINDINGS } else { code })
 }

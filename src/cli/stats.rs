@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use backlog::{GroupStats, Inspection};
 use serde_json::{Value, json};
 
-use super::exit::{self, CLEAN, Failure, Outcome};
+use super::exit::{self, Failure, Outcome};
 use super::look::{Folder, refused, refused_groups, state_of_queue};
-use super::out::{As, Column, Document, Format, Is, Rows, column};
+use super::out::{As, Column, Document, Format, Is, Rows, column, harmless};
 use super::segments;
 
 /// Count what is ready, delayed, on loan and dead, by group; with --watch again and again, with rates.
@@ -173,7 +173,7 @@ fn watch(args: &Args) -> Outcome {
         }
     }
     rows.end_of_watch(screen)?;
-    Ok(CLEAN)
+    Ok(refused(&before))
 }
 
 fn keep(rates: &mut VecDeque<u64>, rate: u64) {
@@ -195,7 +195,7 @@ fn draw(
     let _ = writeln!(text, "\npushed  {}  {} per s", graph(pushed, most), rates.pushed);
     let _ = writeln!(text, "done    {}  {} per s", graph(done, most), done.back().copied().unwrap_or(0));
     for (_, error) in &seen.refused {
-        let _ = writeln!(text, "{error}");
+        let _ = writeln!(text, "{}", harmless(&error.to_string()));
     }
     // Each line is cleared behind what is new on it, and the rest of the screen: nothing flickers.
     exit::print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))

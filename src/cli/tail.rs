@@ -45,10 +45,10 @@ pub(super) fn run(args: &Args) -> Outcome {
     if args.follow {
         rows = rows.live();
     }
-    let mut found = 0;
+    let (mut found, mut damaged) = (0, false);
     let mut next = last(&mut view, args)?;
     loop {
-        let (heard, on) = show(&mut view, next, args, &mut rows, &mut found)?;
+        let (heard, on) = show(&mut view, next, args, &mut rows, (&mut found, &mut damaged))?;
         next = on;
         if !args.follow || !heard {
             break;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Outcome {
         view.follow()?;
     }
     rows.end()?;
-    Ok(if found == 0 && !args.follow { FINDINGS } else { CLEAN })
+    Ok(if found == 0 && !args.follow || damaged { FINDINGS } else { CLEAN })
 }
 
 /// Finds the first of the last messages, segment by segment from the end.
@@ -66,23 +66,30 @@ fn last(view: &mut View, args: &Args) -> Result<Offset, Failure> {
     if args.lines == 0 {
         return Ok(end);
     }
-    let mut bases: Vec<u64> = view.inspection().segments.iter().map(|segment| segment.base).collect();
-    while let Some(base) = bases.pop() {
-        let from = Offset::new(base).unwrap_or_default();
+    // Segment by segment, so that no more of the log is read than it takes.
+    let (mut until, mut last) = (end.get(), VecDeque::new());
+    let bases: Vec<u64> = view.inspection().segments.iter().map(|segment| segment.base).collect();
+    for base in bases.into_iter().rev() {
+        let missing = args.lines - last.len();
         let mut offsets = VecDeque::new();
-        for message in view.messages(from).flatten() {
+        let messages = view.messages(Offset::new(base).unwrap_or_default()).flatten();
+        for message in messages.take_while(|message| message.offset().get() < until) {
             if fits(args, &message) {
                 offsets.push_back(message.offset());
-                if offsets.len() > args.lines {
+                if offsets.len() > missing {
                     offsets.pop_front();
                 }
             }
         }
-        if offsets.len() == args.lines || bases.is_empty() {
-            return Ok(offsets.front().copied().unwrap_or(end));
+        while let Some(offset) = offsets.pop_back() {
+            last.push_front(offset);
         }
+        if last.len() == args.lines {
+            break;
+        }
+        until = base;
     }
-    Ok(end)
+    Ok(last.front().copied().unwrap_or(end))
 }
 
 fn fits(args: &Args, message: &backlog::Content) -> bool {
@@ -95,7 +102,7 @@ fn show(
     from: Offset,
     args: &Args,
     rows: &mut Rows<'_>,
-    found: &mut u64,
+    (found, damaged): (&mut u64, &mut bool),
 ) -> Result<(bool, Offset), Failure> {
     let end = Offset::new(view.next_offset()).unwrap_or(from);
     for message in view.messages(from) {
@@ -107,7 +114,10 @@ fn show(
                     return Ok((false, end));
                 }
             }
-            Err(error @ backlog::Error::Damaged { .. }) => exit::say(&error.to_string()),
+            Err(error @ backlog::Error::Damaged { .. }) => {
+                exit::say(&error.to_string());
+                *damaged = true;
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -134,10 +134,12 @@ fn optional_features_are_ignored_and_writing_features_allow_a_look() {
     let optional =
         header::decode(FileKind::Segment, &patched(FileKind::Segment, |copy| copy[12] = 1)).unwrap();
     let writing =
-        header::decode(FileKind::Segment, &patched(FileKind::Segment, |copy| copy[16] = 1)).unwrap();
+        header::decode(FileKind::Segment, &patched(FileKind::Segment, |copy| copy[16] = 2)).unwrap();
+    let copied = header::decode(FileKind::Segment, &patched(FileKind::Segment, |copy| copy[16] = 1)).unwrap();
 
     assert_eq!(optional.header.may_write(), Ok(()));
     assert!(is_newer(&writing.header.may_write()));
+    assert!(matches!(copied.header.may_write(), Err(Malformed::Foreign(_))));
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn end(storage: &Arc<dyn Storage>, clock: &dyn Clock, found: &Found) -> Result<V
     let mark = found.slot.log;
     let Some(row) = found.slot.segments.last().filter(|_| !mark.closed) else {
         let LogMark { position, next, messages, .. } = mark;
-        return Ok(Verdict { position, next, messages, durable: position, ..Verdict::default() });
+        let about = found.slot.segments.last().map(|row| row.about).unwrap_or_default();
+        return Ok(Verdict { position, next, messages, about, durable: position, ..Verdict::default() });
     };
     let checked = log::check(&**storage, found.queue, row, Access::Read)?;
     walk_active(storage, clock, found, row, &checked)

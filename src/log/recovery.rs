@@ -298,8 +298,8 @@ mod tests {
         let found = image.walk();
 
         let about = About { first: 5, last: 20, tags: 0 };
-        let expected =
-            Verdict { position: image.end, next: 22, messages: 2 + 6, about, ..Verdict::default() };
+        let (position, durable) = (image.end, PAGE_POSITION);
+        let expected = Verdict { position, next: 22, messages: 8, about, durable, ..Verdict::default() };
         assert_eq!(found, expected);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::halves::{Half, random_salt};
 use super::shape::{Owner, Shape, entries_at, length_for};
 use crate::error::{Error, Result};
+use crate::format::header::{Features, Header};
 use crate::format::manifest::GroupRow;
 use crate::format::names;
 use crate::format::snapshot::{Snapshot, pack};
@@ -29,7 +30,7 @@ pub(crate) fn create(
     snapshot: &Snapshot,
 ) -> Result<()> {
     let owner = Owner { queue, name: name.to_owned(), incarnation };
-    let made = make(&**storage, &owner, now_wall, snapshot);
+    let made = make(&**storage, &owner, now_wall, snapshot, Features::default());
     if made.as_ref().is_err_and(Error::is_full) {
         // Somebody needs that room. If this fails too, the leftover is swept later.
         let _ = remove(storage, name);
@@ -37,7 +38,13 @@ pub(crate) fn create(
     made
 }
 
-fn make(storage: &dyn Storage, owner: &Owner, now_wall: u64, snapshot: &Snapshot) -> Result<()> {
+pub(super) fn make(
+    storage: &dyn Storage,
+    owner: &Owner,
+    now_wall: u64,
+    snapshot: &Snapshot,
+    features: Features,
+) -> Result<()> {
     let folder = names::group(&owner.name);
     let path = storage.root().join(&folder);
     match storage.make_dir(&folder) {
@@ -49,10 +56,11 @@ fn make(storage: &dyn Storage, owner: &Owner, now_wall: u64, snapshot: &Snapshot
     let entries = entries_at(bytes.len() as u64);
     let shape = Shape { generation: FIRST, snapshot: bytes.len() as u64, entries, length };
     let salt = random_salt(storage, &[])?;
-    let header = owner.header(salt, now_wall, shape);
+    let header = Header { features, ..owner.header(salt, now_wall, shape) };
     Half::create(storage, owner, 0, header)?.furnish(&pack(salt, &bytes), None)?;
 
-    let header = owner.header(random_salt(storage, &[salt])?, now_wall, Shape::empty(length));
+    let other = owner.header(random_salt(storage, &[salt])?, now_wall, Shape::empty(length));
+    let header = Header { features, ..other };
     Half::create(storage, owner, 1, header)?.furnish(&[], Some(FIRST))?;
 
     if planted(Plant::NoFolderSyncAtGroupBirth) {

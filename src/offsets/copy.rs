@@ -6,11 +6,12 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::birth::create;
+use super::birth::make;
 use super::halves::{Half, random_salt};
 use super::parts::parts;
 use super::shape::{Owner, Shape, entries_at, length_for};
 use crate::error::{Error, Result};
+use crate::format::header::{BACKUP, Features, Header};
 use crate::format::manifest::GroupRow;
 use crate::format::names;
 use crate::format::snapshot::{Snapshot, pack};
@@ -28,6 +29,9 @@ pub(crate) fn copy(
     now_wall: u64,
     snapshot: &Snapshot,
 ) -> Result<u64> {
+    // A queue refuses them: what they count is not what its own files count.
+    let features = Features { writing: BACKUP, ..Features::default() };
+    let owner = Owner::of(queue, row);
     let half = named.and_then(|named| {
         let holds = |&half: &usize| {
             parts(&**storage, queue, named, half).is_ok_and(|parts| parts.generation() == named.generation)
@@ -35,7 +39,7 @@ pub(crate) fn copy(
         Some(([0, 1].into_iter().find(holds)?, named.generation))
     });
     let Some((holds, before)) = half else {
-        create(storage, queue, &row.name, row.incarnation, now_wall, snapshot)?;
+        make(&**storage, &owner, now_wall, snapshot, features)?;
         return Ok(1);
     };
     let (other, generation) = (1 - holds, before + 1);
@@ -49,9 +53,8 @@ pub(crate) fn copy(
     let bytes = snapshot.encode();
     let (length, entries) = (length_for(bytes.len() as u64, 0), entries_at(bytes.len() as u64));
     let shape = Shape { generation, snapshot: bytes.len() as u64, entries, length };
-    let owner = Owner::of(queue, row);
     let salt = random_salt(&**storage, &[])?;
-    let header = owner.header(salt, now_wall, shape);
+    let header = Header { features, ..owner.header(salt, now_wall, shape) };
     Half::create(&**storage, &owner, other, header)?.furnish(&pack(salt, &bytes), None)?;
     let folder = names::group(&row.name);
     storage

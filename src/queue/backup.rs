@@ -1,6 +1,6 @@
 //! How does one keep a copy of a queue, and make a queue of it again?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
@@ -57,6 +57,8 @@ pub struct BackupRound {
     pub copied_bytes: u64,
     /// Groups whose files are damaged, and how: the copy keeps what it had of them in the round before, if anything.
     pub refused: Vec<(String, Error)>,
+    /// Segments of the queue in which bytes have gone bad. What the copy had of them before, and is good, stays.
+    pub damaged: Vec<PathBuf>,
 }
 
 /// What a restoring did.
@@ -77,6 +79,13 @@ impl Backup {
     /// [`Error::Refused`] where anything else lies, [`Error::Locked`] while another backup writes it, and what
     /// [`inspect`](crate::inspect()) says.
     pub fn new(folder: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Self> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|error| Error::io("find the folder", path, error))
+        };
+        if absolute(to.as_ref())?.starts_with(absolute(folder.as_ref())?) {
+            let what = format!("{} lies in the queue that it is to be a copy of", to.as_ref().display());
+            return Err(Error::Invalid { what });
+        }
         let from: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
         let to: Arc<dyn Storage> = Arc::new(Disk::new(to.as_ref()));
         Self::of(from, to, Arc::new(SystemClock::new()))
@@ -99,6 +108,7 @@ impl Backup {
             segments: round.segments,
             copied_bytes: round.copied,
             refused: round.refused,
+            damaged: round.damaged,
         })
     }
 }

@@ -112,6 +112,72 @@ on_both_disks! {
         assert_eq!(copy.verify().unwrap(), []);
     }
 
+    fn what_is_restored_keeps_priorities_and_keys(world: &World) {
+        let queue = world.open();
+        queue.create_group("mailer", GroupOptions::new()).unwrap();
+        queue.push("low").unwrap();
+        queue.push(Message::new("high").priority(9)).unwrap();
+        let unique = queue.push(Message::new("one").unique_key("u")).unwrap();
+        let dedup = queue.push(Message::new("two").dedup_key("d")).unwrap();
+        // Of a queue that was closed, too, and to which nothing was pushed since.
+        queue.close().unwrap();
+        drop(queue);
+        let _reopened = world.open();
+        let (copy, again) = (elsewhere(world), elsewhere(world));
+        world.options().backup(&copy).unwrap().round(&mut |_| {}).unwrap();
+        copy.restore(&again).unwrap();
+
+        let theirs = opened(&again);
+        assert_eq!(theirs.push(Message::new("one").unique_key("u")).unwrap(), unique);
+        assert_eq!(theirs.push(Message::new("two").dedup_key("d")).unwrap(), dedup);
+        assert_eq!(theirs.group("mailer").unwrap().consumer().recv().unwrap().payload(), b"high");
+    }
+
+    fn what_goes_bad_in_the_queue_stays_good_in_the_copy(world: &World) {
+        let queue = world.open();
+        for text in ["a", "b", "c"] {
+            queue.push(text).unwrap();
+        }
+        queue.close().unwrap();
+        drop(queue);
+        let copy = elsewhere(world);
+        world.options().backup(&copy).unwrap().round(&mut |_| {}).unwrap();
+        world.flip("log/000000001.seg", 4096 + 40 + 32);
+        let queue = world.open();
+        queue.push("d").unwrap();
+
+        let round = world.options().backup(&copy).unwrap().round(&mut |_| {}).unwrap();
+
+        assert_eq!(round.damaged.len(), 1, "{round:?}");
+        assert_eq!(copy.verify().unwrap(), []);
+        assert_eq!(payloads(&copy), [b"a", b"b", b"c", b"d"]);
+    }
+
+    fn halves_of_a_copy_are_not_taken_for_those_of_the_queue(world: &World) {
+        let queue = world.open();
+        let group = queue.create_group("mailer", GroupOptions::new()).unwrap();
+        queue.push_batch(["a", "b"]).unwrap();
+        let disk = SimDisk::new(7);
+        let copy = world.options().sim_disk(&disk);
+        let mut backup = world.options().backup(&copy).unwrap();
+        // So often that its files count further than the queue's own.
+        for turn in 0..6 {
+            group.consumer().recv().unwrap().nack_after(Duration::ZERO, format!("{turn}")).unwrap();
+            backup.round(&mut |_| {}).unwrap();
+        }
+        group.consumer().recv().unwrap().ack().unwrap();
+        queue.close().unwrap();
+        drop((queue, group));
+        for half in ["groups/mailer/0.offsets", "groups/mailer/1.offsets"] {
+            let bytes = disk.read_file(half).unwrap();
+            world.change(half, |there| *there = bytes);
+        }
+
+        // Else an acked message would come again.
+        let Err(error) = world.options().open() else { panic!("halves of a backup were taken") };
+        assert!(matches!(&error, Error::Refused { .. }) && error.to_string().contains("backup"), "{error}");
+    }
+
     fn what_is_restored_is_the_same_queue_under_another_name(world: &World) {
         let queue = world.open();
         let group = queue.create_group("mailer", GroupOptions::new().max_failures(7)).unwrap();

@@ -82,6 +82,41 @@ fn an_export_counts_what_it_writes() {
 }
 
 #[test]
+fn an_export_leaves_nothing_out_that_a_damaged_group_may_not_have_done() {
+    let place = Place::new();
+    place.push("a\nb\n");
+    run(&place, &["group", "add", "jobs", "other"]);
+    run(&place, &["work", "jobs", "--until-empty", "--", "true"]);
+    for half in [0, 1] {
+        let path = place.path(&format!("jobs/groups/other/{half}.offsets"));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..8192].fill(b'x');
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    let export = place.run(&["export", "jobs"]);
+    let about = place.run(&["get", "jobs", "0", "--about"]);
+    let listed = place.run(&["ls", "jobs"]);
+
+    assert_eq!((export.code, export.out.lines().count()), (1, 2), "{export:?}");
+    for done in [&export, &about, &listed] {
+        assert!(done.code == 1 && done.err.contains("other"), "{done:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_the_first_group_is_a_lag_too_and_what_is_delayed_does_not_come_next() {
+    let place = Place::new();
+    place.write("later", "later");
+    run(&place, &["push", "jobs", "--whole", "later", "--delay", "1h"]);
+    assert_eq!(place.run(&["peek", "jobs"]).code, 1);
+    place.push("a\nb\n");
+    assert!(run(&place, &["peek", "jobs", "--payload", "utf8"]).contains('a'));
+    assert_eq!(place.run(&["check", "jobs", "--max-lag", "2"]).code, 1);
+    assert_eq!(place.run(&["check", "jobs", "--max-lag", "3"]).code, 0);
+}
+
+#[test]
 fn an_import_names_the_line_that_is_none_and_keeps_what_was_before_it() {
     for (bad, says) in [
         ("{", "line 2: EOF"),

@@ -127,7 +127,7 @@ const LOOKS: [Case; 27] = [
     Case(&["ls", "jobs", "--payload", "utf8", "--state", "dead"], [0, 0, 0, 1, 1], "bad"),
     Case(&["ls", "jobs", "--since", "1h", "--limit", "1"], [0, 0, 0, 0, 1], "done"),
     Case(&["ls", "jobs", "--kind", "none"], [1, 1, 1, 1, 1], ""),
-    Case(&["peek", "jobs"], [0, 0, 0, 0, 1], "sha256:"),
+    Case(&["peek", "jobs"], [0, 0, 0, 1, 1], "sha256:"),
     Case(&["peek", "jobs", "--group", "nobody"], [2, 2, 2, 2, 2], ""),
     Case(&["get", "jobs", "3"], [0, 0, 0, 1, 1], "next"),
     Case(&["get", "jobs", "1", "--about"], [0, 0, 0, 0, 1], "default:delayed"),
@@ -172,7 +172,7 @@ const CHANGES: [Case; 24] = [
     Case(&["group", "rm", "jobs", "audit"], [0, 0, 0, 0, 2], ""),
     Case(&["limits", "jobs", "--max-messages", "9"], [0, 0, 0, 0, 0], "max-messages  9"),
     Case(&["compact", "jobs"], [0, 0, 0, 0, 0], "segments before"),
-    Case(&["backup", "jobs", "copy"], [0, 0, 0, 0, 0], "messages pushed"),
+    Case(&["backup", "jobs", "copy"], [0, 0, 0, 1, 0], "messages pushed"),
     // It is no backup.
     Case(&["restore", "jobs", "again"], [4, 4, 4, 4, 4], ""),
     Case(&["salvage", "jobs", "--out", "saved"], [0, 0, 1, 1, 0], "taken over"),

@@ -105,6 +105,12 @@ fn a_copy_is_that_of_one_round_or_of_the_next_at_a_crash_after_every_operation()
                 shown(&options(&disk)).unwrap_or_else(|broken| panic!("op {op}, crash {crash}: {broken}"));
             let is = |all: &Shown| messages == all.0 && (groups == all.1 || groups == without(&all.1));
             assert!(is(&earlier) || is(&later), "op {op}, crash {crash}: {messages:?} {groups:?}");
+            // A queue can be made of it all the same.
+            let again = SimDisk::new(5);
+            options(&disk)
+                .restore(&options(&again))
+                .unwrap_or_else(|error| panic!("op {op}, crash {crash}: restore: {error}"));
+            assert_eq!(shown(&options(&again)).unwrap().0, messages, "op {op}, crash {crash}");
             // The next round makes it whole.
             round(&options(&from), &options(&disk)).unwrap_or_else(|error| panic!("op {op}: {error}"));
             assert_eq!(shown(&options(&disk)).unwrap(), later, "op {op}, crash {crash}");

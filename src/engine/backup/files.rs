@@ -8,11 +8,13 @@ use super::is_empty;
 use crate::error::{Error, Result};
 use crate::format::header::{self, FileKind};
 use crate::format::manifest::{SegmentRow, Slot};
-use crate::format::{PAGE, PAGE_POSITION, names};
+use crate::format::{PAGE, PAGE_POSITION, is_zero, names};
 use crate::log;
+use crate::log::scan::{self, Expected, Here, Window};
 use crate::manifest::{self, Found};
+use crate::offset::Offset;
 use crate::offsets;
-use crate::storage::{Access, File, Kind, Storage, read_up_to, write_all_at};
+use crate::storage::{Access, File, Kind, Lock, Storage, read_up_to, write_all_at};
 
 /// Bytes that are compared, or copied, at a time.
 const BLOCK: usize = 256 << 10;
@@ -22,11 +24,42 @@ const BLOCK: usize = 256 << 10;
 ///
 /// # Errors
 /// [`Error::Refused`] where anything else lies.
-pub(super) fn begin(storage: &Arc<dyn Storage>, queue: u128, backup: bool) -> Result<Option<Found>> {
+pub(super) fn begin(
+    storage: &Arc<dyn Storage>,
+    queue: u128,
+    backup: bool,
+) -> Result<(Option<Found>, Box<dyn Lock>)> {
+    // Looked at before anything is written there, and again once nobody else writes there.
+    look_at(storage, queue, backup)?;
+    let root = storage.root().to_path_buf();
+    let lock = storage.lock(names::LOCK).map_err(|error| Error::io("lock", &root, error))?;
+    let note = "another backup or restore writes it".into();
+    let lock = lock.ok_or_else(|| Error::Locked { path: root.clone(), note })?;
+    let found = look_at(storage, queue, backup)?;
+    let made = |error| Error::io("begin a copy in", &root, error);
+    if found.is_none() {
+        ignore(storage.remove(names::UNFINISHED), ErrorKind::NotFound).map_err(made)?;
+        let file = storage.create_new(names::UNFINISHED).map_err(made)?;
+        write_all_at(&*file, text(queue).as_bytes(), 0).and_then(|()| file.sync()).map_err(made)?;
+        storage.sync_dir("").and_then(|()| storage.sync_parent()).map_err(made)?;
+    }
+    for folder in [names::LOG, names::GROUPS] {
+        ignore(storage.make_dir(folder), ErrorKind::AlreadyExists).map_err(made)?;
+    }
+    storage.sync_dir("").map_err(made)?;
+    Ok((found, lock))
+}
+
+fn text(queue: u128) -> String {
+    format!("unfinished copy of {queue:032x}\n")
+}
+
+/// Looks whether a folder can become, or is, such a copy.
+fn look_at(storage: &Arc<dyn Storage>, queue: u128, backup: bool) -> Result<Option<Found>> {
     let root = storage.root().to_path_buf();
     storage.make_root().map_err(|error| Error::io("make the folder", &root, error))?;
     let refused = |problem: &str| Error::Refused { path: root.clone(), problem: problem.to_owned() };
-    let text = format!("unfinished copy of {queue:032x}\n");
+    let text = text(queue);
     let found = match manifest::look(storage) {
         Err(Error::NotAQueue { .. }) => None,
         Err(error) => return Err(error),
@@ -54,17 +87,6 @@ pub(super) fn begin(storage: &Arc<dyn Storage>, queue: u128, backup: bool) -> Re
     if found.is_none() && !unfinished && !is_empty(storage)? {
         return Err(refused("is not empty; give a folder that is new or empty"));
     }
-    let made = |error| Error::io("begin a copy in", &root, error);
-    if found.is_none() {
-        ignore(storage.remove(names::UNFINISHED), ErrorKind::NotFound).map_err(made)?;
-        let file = storage.create_new(names::UNFINISHED).map_err(made)?;
-        write_all_at(&*file, text.as_bytes(), 0).and_then(|()| file.sync()).map_err(made)?;
-        storage.sync_dir("").and_then(|()| storage.sync_parent()).map_err(made)?;
-    }
-    for folder in [names::LOG, names::GROUPS] {
-        ignore(storage.make_dir(folder), ErrorKind::AlreadyExists).map_err(made)?;
-    }
-    storage.sync_dir("").map_err(made)?;
     Ok(found)
 }
 
@@ -86,13 +108,10 @@ pub(super) fn segment(
     let mut page = vec![0; PAGE];
     let got = read_up_to(&*checked.file, &mut page, 0).map_err(read)?;
     page.truncate(got);
-    if let Some(queue) = queue {
-        let path = || from.root().join(&name);
-        let decoded = header::decode(FileKind::Segment, &page);
-        let decoded =
-            decoded.map_err(|problem| Error::Refused { path: path(), problem: problem.to_string() })?;
-        page = header::Header { queue, ..decoded.header }.encode();
-    }
+    let decoded = header::decode(FileKind::Segment, &page)
+        .map_err(|problem| Error::Refused { path: from.root().join(&name), problem: problem.to_string() })?;
+    // Both copies of it are good in the copy.
+    page = header::Header { queue: queue.unwrap_or(source), ..decoded.header }.encode();
     let mut bytes = 0;
     let mut there = vec![0; BLOCK];
     let mut block = page;
@@ -115,25 +134,54 @@ pub(super) fn segment(
             return Err(read(ErrorKind::UnexpectedEof.into()));
         }
     }
-    // What lay behind it was of a moment that the source has forgotten.
+    // It never gets shorter: the former manifest may name it as the active one, in its full length.
     let end = end.max(PAGE_POSITION);
     let length = copy.len().map_err(written)?;
     let wanted = if row.length == 0 { checked.capacity } else { end };
-    if first > 0 && length == wanted {
-        if bytes > 0 {
-            copy.sync().map_err(written)?;
-        }
-        return Ok(bytes);
+    if row.length == 0 && first == 0 {
+        // What lies behind it is of a moment that the source has forgotten.
+        clear(&*copy, end, length).map_err(written)?;
     }
-    if length != end {
-        copy.set_len(end).map_err(written)?;
-    }
-    if wanted > end {
+    if length < wanted {
         let grown = if queue.is_some() { copy.allocate(wanted) } else { copy.set_len(wanted) };
         grown.map_err(written)?;
     }
     copy.sync().map_err(written)?;
     Ok(bytes)
+}
+
+/// Writes zeros where there is something else.
+fn clear(file: &dyn File, mut position: u64, end: u64) -> std::io::Result<()> {
+    let (mut block, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);
+    while position < end {
+        let count = usize::try_from(end - position).unwrap_or(BLOCK).min(BLOCK);
+        let got = read_up_to(file, &mut block[..count], position)?;
+        if !is_zero(&block[..got]) {
+            write_all_at(file, &zeros[..got], position)?;
+        }
+        position += count as u64;
+    }
+    Ok(())
+}
+
+/// Tells whether each batch of a segment passes its checksums, from a position on at which the offset `base` is the next.
+pub(super) fn is_good(
+    storage: &dyn Storage,
+    queue: u128,
+    row: &SegmentRow,
+    (mut position, mut base): (u64, u64),
+    end: u64,
+) -> Result<bool> {
+    let Ok(checked) = log::check(storage, queue, row, Access::Read) else { return Ok(false) };
+    let mut window = Window::new(checked.file);
+    while position < end {
+        let expected = Expected { salt: row.salt, base, reserved: Offset::LIMIT, limit: end };
+        let here = scan::look(&mut window, position, &expected);
+        let path = storage.root().join(names::segment(row.number));
+        let Here::Good(header) = scan::read_error(path, here)? else { return Ok(false) };
+        (position, base) = (position + header.length(), header.end());
+    }
+    Ok(true)
 }
 
 /// Copies a file as it is, unless it is there already.

@@ -16,14 +16,15 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::look::{GroupSeen, Seen, look};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::manifest::{GroupRow, LogMark, NO_SETTLES, SegmentRow, Slot};
-use crate::format::names;
 use crate::format::snapshot::Snapshot;
+use crate::format::{PAGE_POSITION, names};
 use crate::inspect::Progress;
 use crate::manifest;
 use crate::offsets;
@@ -47,8 +48,10 @@ pub(crate) struct Backup {
     _lock: Box<dyn Lock>,
     /// Sealed segments that are whole in the copy: number, salt, length.
     whole: BTreeSet<(u64, u32, u64)>,
-    /// How far this one has copied the segment that was active: number, salt, position.
-    active: Option<(u64, u32, u64)>,
+    /// How far this one has copied the segment that was active: number, salt, position, next offset.
+    active: Option<(u64, u32, u64, u64)>,
+    /// Up to where the copy's manifest says of each segment what lies there: number, salt, position.
+    promised: Vec<(u64, u32, u64)>,
     /// What the copy shows since this one's last round.
     shown: Option<Shown>,
 }
@@ -66,12 +69,14 @@ pub(crate) struct Round {
     pub(crate) copied: u64,
     /// Groups whose files are damaged: the copy keeps what it had of them, if anything.
     pub(crate) refused: Vec<(String, Error)>,
+    /// Segments of the source in which bytes have gone bad.
+    pub(crate) damaged: Vec<PathBuf>,
 }
 
 impl Round {
     fn of(seen: &Seen, copied: u64, refused: Vec<(String, Error)>) -> Self {
         let segments = seen.segments.len() as u64;
-        Self { next: seen.next, messages: seen.messages, segments, copied, refused }
+        Self { next: seen.next, messages: seen.messages, segments, copied, refused, damaged: Vec::new() }
     }
 }
 
@@ -83,17 +88,13 @@ impl Backup {
     /// [`look`].
     pub(crate) fn new(from: Arc<dyn Storage>, to: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self> {
         let queue = manifest::look(&from)?.queue;
-        let named = files::begin(&to, queue, true)?;
-        let lock = to.lock(names::LOCK).map_err(|error| Error::io("lock", to.root(), error))?;
-        let lock = lock.ok_or_else(|| Error::Locked {
-            path: to.root().to_path_buf(),
-            note: "another backup writes it".into(),
-        })?;
+        let (named, lock) = files::begin(&to, queue, true)?;
         let sealed = named.iter().flat_map(|found| found.slot.segments.iter().filter(|row| row.length != 0));
         // Nobody has looked at them since.
         let there = sealed.filter(|row| crate::log::check(&*to, queue, row, Access::Read).is_ok());
         let whole = there.map(|row| (row.number, row.salt, row.length)).collect();
-        Ok(Self { from, to, clock, _lock: lock, whole, active: None, shown: None })
+        let promised = named.iter().flat_map(|found| extents(&found.slot)).collect();
+        Ok(Self { from, to, clock, _lock: lock, whole, active: None, promised, shown: None })
     }
 
     /// Brings the copy to the present moment.
@@ -108,13 +109,18 @@ impl Backup {
             if self.shown.is_some() && self.shown == shown(&seen) {
                 return Ok(Round::of(&seen, copied, Vec::new()));
             }
-            let result = self.segments(&seen, &mut copied, to);
+            let mut damaged = Vec::new();
+            let result = self.segments(&seen, &mut copied, &mut damaged, to);
             // What was read counts if its file was that segment until now.
             if self.has_moved(&seen)? {
                 continue;
             }
             result?;
-            return self.finish(&seen, copied);
+            let round = self.finish(&seen, copied)?;
+            if !damaged.is_empty() {
+                self.shown = None;
+            }
+            return Ok(Round { damaged, ..round });
         }
         let busy = std::io::Error::from(ErrorKind::ResourceBusy);
         Err(Error::io("copy, for it changes faster than it is copied,", self.from.root(), busy))
@@ -129,7 +135,13 @@ impl Backup {
     }
 
     /// Copies the segments of a picture that are not whole yet, and side files that outlive theirs.
-    fn segments(&mut self, seen: &Seen, copied: &mut u64, to: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn segments(
+        &mut self,
+        seen: &Seen,
+        copied: &mut u64,
+        damaged: &mut Vec<PathBuf>,
+        to: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
         let total = seen.stretches.iter().map(|stretch| stretch.bytes).sum();
         let mut done = 0;
         for (row, stretch) in seen.segments.iter().zip(&seen.stretches) {
@@ -137,13 +149,25 @@ impl Backup {
             if !stretch.sealed || !self.whole.contains(&whole) {
                 let tell = &mut |bytes| to(Progress { done: done + bytes, total });
                 // What it has copied itself is there: no crash of the source has taken it back meanwhile.
-                let known = self.active.filter(|known| (known.0, known.1) == (row.number, row.salt));
-                let range = (known.map_or(0, |known| known.2.min(stretch.bytes)), stretch.bytes);
+                let is = |number: u64, salt: u32| (number, salt) == (row.number, row.salt);
+                let known = self.active.filter(|known| is(known.0, known.1));
+                let (mut first, base) = known.map_or((0, row.base), |known| (known.2, known.3));
+                let begin = (first.max(PAGE_POSITION), base);
+                if !files::is_good(&*self.from, seen.queue, row, begin, stretch.bytes)? {
+                    damaged.push(self.from.root().join(names::segment(row.number)));
+                    // What the copy has of it, and is good, does not go for what is not.
+                    let promised = self.promised.iter().find(|one| is(one.0, one.1)).map_or(0, |one| one.2);
+                    let begin = (PAGE_POSITION, row.base);
+                    if files::is_good(&*self.to, seen.queue, row, begin, promised)? {
+                        first = first.max(promised);
+                    }
+                }
+                let range = (first.min(stretch.bytes), stretch.bytes);
                 *copied += files::segment(&*self.from, &*self.to, (seen.queue, row), range, None, tell)?;
                 if stretch.sealed {
                     self.whole.insert(whole);
                 } else {
-                    self.active = Some((row.number, row.salt, stretch.bytes));
+                    self.active = Some((row.number, row.salt, stretch.bytes, seen.next));
                 }
             }
             done += stretch.bytes;
@@ -188,6 +212,7 @@ impl Backup {
         let slot = slot_of(seen, groups);
         manifest::replace(&self.to, seen.queue, seen.created, &slot, true)?;
         files::sweep(&self.to, &slot)?;
+        self.promised = extents(&slot).collect();
         self.shown = shown(seen);
         Ok(Round::of(seen, copied, refused))
     }
@@ -210,6 +235,12 @@ fn former_of<'a>(former: &'a [GroupRow], name: &str, seen: &Seen) -> Option<&'a 
     let is = |group: &&GroupRow| group.name == name;
     let now = seen.slot.groups.iter().find(is)?;
     former.iter().find(is).filter(|old| old.incarnation == now.incarnation)
+}
+
+/// Tells up to where a slot says what lies in each segment.
+fn extents(slot: &Slot) -> impl Iterator<Item = (u64, u32, u64)> + '_ {
+    let end = |row: &SegmentRow| if row.length == 0 { slot.log.position } else { row.length };
+    slot.segments.iter().map(move |row| (row.number, row.salt, end(row)))
 }
 
 /// Tells what a copy of a picture shows; `None` if it does not show all of it.

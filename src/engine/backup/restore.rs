@@ -46,9 +46,7 @@ pub(crate) fn restore(
         return Err(Error::Refused { path: from.root().to_path_buf(), problem });
     }
     let mut view = View::new(from, clock)?;
-    files::begin(to, found.queue, false)?;
-    let lock = to.lock(names::LOCK).map_err(|error| Error::io("lock", to.root(), error))?;
-    let _lock = lock.ok_or_else(|| Error::Locked { path: to.root().to_path_buf(), note: String::new() })?;
+    let (_, _lock) = files::begin(to, found.queue, false)?;
     let draw = || to.random().map_err(|error| Error::io("draw a queue id for", to.root(), error));
     let queue = u128::from(draw()?) << 64 | u128::from(draw()?);
 
