@@ -263,6 +263,63 @@ fn whoever_changes_something_ends_as_documented() {
 }
 
 #[test]
+fn loans_are_settled_by_their_receipts_whatever_else_has_gone_bad() {
+    for queue in ALL {
+        let made = queue.make();
+        let place = &made.place;
+        let recv = |file: &str| place.run(&["recv", "jobs", "--receipt", file]);
+        let mut first = recv("first");
+        if queue == Queue::Damaged {
+            // Once for each stretch that has gone bad; then it goes on.
+            assert_eq!(first.code, 4, "{first:?}");
+            first = recv("first");
+        }
+        if queue == Queue::Empty {
+            assert_eq!(first.code, 1, "{first:?}");
+            continue;
+        }
+        assert_eq!(first.code, 0, "{queue:?}: {first:?}");
+        for (args, code) in [
+            (&["extend", "jobs", "@first", "--lease", "1h"][..], 0),
+            (&["nack", "jobs", "@first", "--reason", "no paper", "--after", "0s"], 0),
+            (&["nack", "jobs", "@first"], 4),
+            (&["extend", "jobs", "@first"], 4),
+            (&["recv", "jobs", "--receipt", "second", "--timeout", "10s"], 0),
+            (&["ack", "jobs", "@second"], 0),
+            (&["ack", "jobs", "@second"], 4),
+        ] {
+            let done = place.run(args);
+            assert_eq!(done.code, code, "{args:?} on {queue:?}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_in_and_what_is_copied_is_there_whatever_else_has_gone_bad() {
+    for (queue, damaged) in ALL.into_iter().map(|queue| (queue, i32::from(queue == Queue::Damaged))) {
+        let made = queue.make();
+        let place = &made.place;
+        place.write("in.jsonl", "{\"schema\":1,\"payload\":\"from elsewhere\"}\n");
+
+        let import = place.run(&["import", "jobs", "in.jsonl"]);
+        let backup = place.run(&["backup", "jobs", "copy", "--follow", "--rounds", "2", "--every", "10ms"]);
+        let restore = place.run(&["restore", "copy", "again"]);
+        let found = place.run(&["ls", "again", "--limit", "1", "--payload", "utf8", "--format", "jsonl"]);
+
+        assert_eq!(
+            (import.code, backup.code, restore.code),
+            (0, damaged, 0),
+            "{queue:?}: {import:?} {backup:?}"
+        );
+        assert_eq!(restore.out.trim_end().len(), 32, "{restore:?}");
+        assert_eq!(found.code, 0, "{queue:?}: {found:?}");
+        let all = place.run(&["export", "again", "--all"]);
+        assert!(all.out.contains("from elsewhere"), "{queue:?}: {all:?}");
+        assert_eq!(place.run(&["verify", "again"]).code, damaged, "{queue:?}");
+    }
+}
+
+#[test]
 fn commands_without_a_queue_say_what_they_know() {
     let place = Place::new();
     for Case(args, codes, says) in &OTHERS {

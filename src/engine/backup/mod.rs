@@ -50,6 +50,8 @@ pub(crate) struct Backup {
     whole: BTreeSet<(u64, u32, u64)>,
     /// How far this one has copied the segment that was active: number, salt, position, next offset.
     active: Option<(u64, u32, u64, u64)>,
+    /// Segments of the source in which this one has found bytes gone bad: number, salt.
+    damaged: BTreeSet<(u64, u32)>,
     /// Up to where the copy's manifest says of each segment what lies there: number, salt, position.
     promised: Vec<(u64, u32, u64)>,
     /// What the copy shows since this one's last round.
@@ -94,7 +96,17 @@ impl Backup {
         let there = sealed.filter(|row| crate::log::check(&*to, queue, row, Access::Read).is_ok());
         let whole = there.map(|row| (row.number, row.salt, row.length)).collect();
         let promised = named.iter().flat_map(|found| extents(&found.slot)).collect();
-        Ok(Self { from, to, clock, _lock: lock, whole, active: None, promised, shown: None })
+        Ok(Self {
+            from,
+            to,
+            clock,
+            _lock: lock,
+            whole,
+            active: None,
+            damaged: BTreeSet::new(),
+            promised,
+            shown: None,
+        })
     }
 
     /// Brings the copy to the present moment.
@@ -107,23 +119,27 @@ impl Backup {
         for _ in 0..LOOKS {
             let seen = look(&self.from, &*self.clock)?;
             if self.shown.is_some() && self.shown == shown(&seen) {
-                return Ok(Round::of(&seen, copied, Vec::new()));
+                return Ok(Round { damaged: self.bad(&seen), ..Round::of(&seen, copied, Vec::new()) });
             }
-            let mut damaged = Vec::new();
+            let mut damaged = BTreeSet::new();
             let result = self.segments(&seen, &mut copied, &mut damaged, to);
             // What was read counts if its file was that segment until now.
             if self.has_moved(&seen)? {
                 continue;
             }
             result?;
+            self.damaged.append(&mut damaged);
             let round = self.finish(&seen, copied)?;
-            if !damaged.is_empty() {
-                self.shown = None;
-            }
-            return Ok(Round { damaged, ..round });
+            return Ok(Round { damaged: self.bad(&seen), ..round });
         }
         let busy = std::io::Error::from(ErrorKind::ResourceBusy);
         Err(Error::io("copy, for it changes faster than it is copied,", self.from.root(), busy))
+    }
+
+    /// Lists the segments of a picture in which bytes have gone bad.
+    fn bad(&self, seen: &Seen) -> Vec<PathBuf> {
+        let bad = seen.segments.iter().filter(|row| self.damaged.contains(&(row.number, row.salt)));
+        bad.map(|row| self.from.root().join(names::segment(row.number))).collect()
     }
 
     fn has_moved(&self, seen: &Seen) -> Result<bool> {
@@ -139,7 +155,7 @@ impl Backup {
         &mut self,
         seen: &Seen,
         copied: &mut u64,
-        damaged: &mut Vec<PathBuf>,
+        damaged: &mut BTreeSet<(u64, u32)>,
         to: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let total = seen.stretches.iter().map(|stretch| stretch.bytes).sum();
@@ -154,7 +170,7 @@ impl Backup {
                 let (mut first, base) = known.map_or((0, row.base), |known| (known.2, known.3));
                 let begin = (first.max(PAGE_POSITION), base);
                 if !files::is_good(&*self.from, seen.queue, row, begin, stretch.bytes)? {
-                    damaged.push(self.from.root().join(names::segment(row.number)));
+                    damaged.insert((row.number, row.salt));
                     // What the copy has of it, and is good, does not go for what is not.
                     let promised = self.promised.iter().find(|one| is(one.0, one.1)).map_or(0, |one| one.2);
                     let begin = (PAGE_POSITION, row.base);
