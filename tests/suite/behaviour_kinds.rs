@@ -115,4 +115,28 @@ everywhere! {
         assert_eq!(queue.groups(), ["g"]);
         assert_eq!(group.stats().kinds, [] as [&str; 0]);
     }
+    fn what_was_put_aside_for_its_priority_stays_when_other_kinds_are_passed_over(world: &World) {
+        let queue = world.open();
+        let group = queue.create_group("mailer", GroupOptions::new().kinds(["letter"])).unwrap();
+        let mut wanted = Vec::new();
+        for number in 0..60_u8 {
+            let kind = if number % 3 == 0 { "letter" } else { "other" };
+            let offset = queue.push(Message::new("x").kind(kind).priority(number % 10)).unwrap();
+            wanted.extend((kind == "letter").then_some(offset));
+        }
+        let worker = group.consumer();
+        let all = || {
+            let mut jobs: Vec<_> = std::iter::from_fn(|| worker.try_recv().unwrap()).collect();
+            jobs.sort_by_key(|job| job.offset());
+            jobs
+        };
+
+        let first = all();
+        assert_eq!(first.iter().map(|job| job.offset()).collect::<Vec<_>>(), wanted);
+        first.into_iter().for_each(|job| job.release().unwrap());
+        let again = all();
+
+        assert_eq!(again.iter().map(|job| job.offset()).collect::<Vec<_>>(), wanted);
+        queue.ack_all(again).unwrap().into_iter().for_each(|acked| acked.unwrap());
+    }
 }
