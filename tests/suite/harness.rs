@@ -141,9 +141,13 @@ impl World {
         let left = match &*place {
             Place::Simulated(disk) => Place::Simulated(disk.kill()),
             Place::Real(folder) => {
-                let copy = tempfile::tempdir().unwrap();
-                copy_folder(folder.path(), copy.path());
-                Place::Real(copy)
+                // The old queue's threads go on: a file that went while it was copied is of another moment.
+                let copied = || {
+                    let copy = tempfile::tempdir().unwrap();
+                    copy_folder(folder.path(), copy.path()).map(|()| copy)
+                };
+                let copy = (0..100).find_map(|_| copied().ok());
+                Place::Real(copy.unwrap_or_else(|| copied().unwrap()))
             }
         };
         *place = left;
@@ -176,17 +180,18 @@ fn files_below(folder: &Path, front: &str) -> Vec<(String, u64)> {
     files
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_folder(&entry.path(), &target);
-        } else if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), target).unwrap();
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir(&target)?;
+            copy_folder(&entry.path(), &target)?;
+        } else if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
 }
 
 /// Receives and acks all that is ready now; returns the payloads as text.
