@@ -6,10 +6,10 @@ use std::time::Duration;
 use backlog::{Backup, BackupRound};
 use serde_json::json;
 
+use super::bar;
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
 use super::look::Folder;
 use super::out::{As, Column, Document, Format, Is, Rows, column};
-use super::verify::bar;
 
 /// Copy a queue while it is in use; with --follow, keep the copy current.
 ///
@@ -79,13 +79,7 @@ pub(super) fn run(args: &Args) -> Outcome {
 }
 
 fn round(backup: &mut Backup) -> backlog::Result<BackupRound> {
-    let bar = bar();
-    let round = backup.round(&mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    });
-    bar.finish_and_clear();
-    round
+    bar::with(|tell| backup.round(tell))
 }
 
 fn row(round: &BackupRound) -> serde_json::Value {
@@ -123,13 +117,7 @@ fn findings(round: &BackupRound) -> u8 {
 }
 
 pub(super) fn restore(args: &Restore) -> Outcome {
-    let bar = bar();
-    let restored = backlog::restore(&args.backup, &args.to, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    });
-    bar.finish_and_clear();
-    let restored = restored?;
+    let restored = bar::with(|tell| backlog::restore(&args.backup, &args.to, tell))?;
     exit::print(&format!("{}\n", restored.id))?;
     Ok(refused(&restored.refused, "is left out"))
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod attributes;
 mod backup;
+mod bar;
 mod bench;
 mod check;
 mod child;

@@ -1,12 +1,12 @@
 //! `backlog repair`: what can be done about files that have gone bad?
 
-use backlog::{Progress, RepairStep, Repaired};
+use backlog::{RepairStep, Repaired};
 use serde_json::{Value, json};
 
+use super::bar;
 use super::exit::{self, CLEAN, FINDINGS, Failure, Outcome};
 use super::look::Folder;
 use super::out::{As, Column, Is, Rows, column};
-use super::verify::bar;
 
 /// Say what can be done about files that have gone bad; with --apply, do it.
 ///
@@ -38,21 +38,16 @@ const COLUMNS: [Column; 8] = [
 ];
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let bar = bar();
-    let mut tell = |progress: Progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    };
-    let repaired = if args.apply {
-        backlog::repair(args.folder.dir(), args.allow_loss, &mut tell)
-    } else {
-        backlog::plan_repair(args.folder.dir(), &mut tell).map(|plan| {
+    let repaired = bar::with(|tell| {
+        if args.apply {
+            return backlog::repair(args.folder.dir(), args.allow_loss, tell);
+        }
+        backlog::plan_repair(args.folder.dir(), tell).map(|plan| {
             let mut planned = Repaired::default();
             planned.plan = plan;
             planned
         })
-    };
-    bar.finish_and_clear();
+    });
     let repaired = repaired.map_err(Failure::from)?;
     let steps = &repaired.plan.steps;
     let mut rows = Rows::new(args.form, "steps", &COLUMNS);

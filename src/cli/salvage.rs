@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use backlog::Progress;
 use serde_json::{Value, json};
 
+use super::bar;
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
 use super::out::{As, Column, Document, Format, Is, bytes, column};
 use super::verify;
@@ -38,14 +38,7 @@ const GROUPS: [Column; 3] = [
 ];
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let bar = verify::bar();
-    let mut tell = |progress: Progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    };
-    let salvaged = backlog::salvage(&args.src, &args.out, &mut tell);
-    bar.finish_and_clear();
-    let salvaged = salvaged?;
+    let salvaged = bar::with(|tell| backlog::salvage(&args.src, &args.out, tell))?;
     let findings = salvaged.findings.len() as u64 + salvaged.more_findings;
     let found = if findings == 0 { "all was readable".into() } else { exit::count(findings, "finding") };
     let saved = (exit::count(salvaged.messages, "message"), bytes(salvaged.bytes));

@@ -1,11 +1,9 @@
 //! `backlog verify`: is every byte that was promised as it was written?
 
-use std::io::{self, IsTerminal as _};
-
 use backlog::{Finding, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::bar;
 use super::exit::{self, CLEAN, FINDINGS, Outcome};
 use super::look::Folder;
 use super::out::{As, Column, Is, Rows, column};
@@ -36,23 +34,23 @@ pub(super) const COLUMNS: [Column; 6] = [
 ];
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let bar = bar();
     let mut checked = 0;
-    let mut tell = |progress: Progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-        checked = progress.total;
-    };
-    let mut found = backlog::verify(args.folder.dir(), &mut tell);
-    // What refuses the opening leaves nothing to agree with.
-    if let Some(findings) = found.as_mut().ok().filter(|_| args.deep) {
-        match backlog::verify_deep(args.folder.dir(), &mut tell) {
-            Ok(deeper) => findings.extend(deeper),
-            Err(_) if !findings.is_empty() => {}
-            Err(error) => found = Err(error),
+    let found = bar::with(|tell| {
+        let mut tell = |progress: Progress| {
+            checked = progress.total;
+            tell(progress);
+        };
+        let mut found = backlog::verify(args.folder.dir(), &mut tell)?;
+        if args.deep {
+            match backlog::verify_deep(args.folder.dir(), &mut tell) {
+                Ok(deeper) => found.extend(deeper),
+                // What refuses the opening leaves nothing to agree with.
+                Err(_) if !found.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-    bar.finish_and_clear();
+        Ok(found)
+    });
     let findings = found?;
     if findings.is_empty() {
         let deep = if args.deep { ", and they agree with each other" } else { "" };
@@ -68,15 +66,6 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     rows.end_if_any()?;
     Ok(if findings.is_empty() { CLEAN } else { FINDINGS })
-}
-
-/// A bar on a terminal, for bytes.
-pub(super) fn bar() -> ProgressBar {
-    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// Tells of a finding.

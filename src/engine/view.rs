@@ -55,7 +55,8 @@ impl View {
     /// As [`look`]; the picture is the old one then.
     pub(crate) fn refresh(&mut self) -> Result<()> {
         let seen = look(&self.storage, &*self.clock)?;
-        self.show(seen);
+        self.seen = seen;
+        self.draw();
         Ok(())
     }
 
@@ -84,14 +85,13 @@ impl View {
         }
         if next > self.seen.next {
             (self.seen.position, self.seen.next, self.seen.messages) = (position, next, messages);
-            self.log = Arc::new(picture(&self.storage, &self.seen));
-            self.cursor = Cursor::new(self.log.clone());
+            self.draw();
         }
         Ok(())
     }
 
-    fn show(&mut self, seen: Seen) {
-        self.seen = seen;
+    /// Draws the log as it was seen.
+    fn draw(&mut self) {
         self.log = Arc::new(picture(&self.storage, &self.seen));
         self.cursor = Cursor::new(self.log.clone());
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::recovery::Torn;
 use crate::error::{Error, Result};
 use crate::format::{checksum, checksum_on, is_zero, names};
-use crate::storage::{Access, File, Storage, read_up_to, write_all_at};
+use crate::storage::{Access, File, Storage, ignore, read_up_to, write_all_at};
 
 /// Bytes of one find that are kept at the most.
 const LIMIT: u64 = 16 << 20;
@@ -165,12 +165,5 @@ pub(crate) fn list(storage: &dyn Storage) -> io::Result<String> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(error),
-    }
-}
-
-fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == kind => Ok(()),
-        other => other,
     }
 }

@@ -79,13 +79,7 @@ impl Backup {
     /// [`Error::Refused`] where anything else lies, [`Error::Locked`] while another backup writes it, and what
     /// [`inspect`](crate::inspect()) says.
     pub fn new(folder: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Self> {
-        let absolute = |path: &Path| {
-            std::path::absolute(path).map_err(|error| Error::io("find the folder", path, error))
-        };
-        if absolute(to.as_ref())?.starts_with(absolute(folder.as_ref())?) {
-            let what = format!("{} lies in the queue that it is to be a copy of", to.as_ref().display());
-            return Err(Error::Invalid { what });
-        }
+        keep_apart(folder.as_ref(), to.as_ref())?;
         let from: Arc<dyn Storage> = Arc::new(Disk::new(folder.as_ref()));
         let to: Arc<dyn Storage> = Arc::new(Disk::new(to.as_ref()));
         Self::of(from, to, Arc::new(SystemClock::new()))
@@ -143,4 +137,18 @@ pub(super) fn restore_to(
 ) -> Result<Restored> {
     let (queue, refused) = backup::restore(from, to, clock, progress)?;
     Ok(Restored { id: format!("{queue:032x}"), refused })
+}
+
+/// Refuses a folder for what is made of a queue that lies within the queue's own.
+///
+/// # Errors
+/// [`Error::Invalid`]; [`Error::Io`] where the current folder is gone.
+pub(super) fn keep_apart(queue: &Path, made: &Path) -> Result<()> {
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|error| Error::io("find the folder", path, error));
+    if absolute(made)?.starts_with(absolute(queue)?) {
+        let what = format!("{} lies within {}, where nothing is written", made.display(), queue.display());
+        return Err(Error::Invalid { what });
+    }
+    Ok(())
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backup::keep_apart;
 use crate::clock::SystemClock;
 pub use crate::engine::salvage::report::{Salvaged, SalvagedGroup};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inspect::Progress;
 use crate::options::Settings;
 use crate::storage::Storage;
@@ -22,8 +23,8 @@ use crate::storage::disk::Disk;
 /// begins again. `progress` is told how far it has come.
 ///
 /// # Errors
-/// [`Error::NotAQueue`] where `src` has neither a manifest nor segments, or `out` has other files;
-/// [`Error::Refused`] where `out` is a queue already; [`Error::Version`]; [`Error::Full`], [`Error::Io`] when the
+/// [`Error::NotAQueue`](crate::Error::NotAQueue) where `src` has neither a manifest nor segments, or `out` has other files;
+/// [`Error::Refused`](crate::Error::Refused) where `out` is a queue already; [`Error::Version`](crate::Error::Version); [`Error::Full`](crate::Error::Full), [`Error::Io`](crate::Error::Io) when the
 /// disk of `out` refuses.
 pub fn salvage(
     src: impl AsRef<Path>,
@@ -31,12 +32,7 @@ pub fn salvage(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Salvaged> {
     let (src, out) = (src.as_ref(), out.as_ref());
-    let absolute =
-        |path: &Path| std::path::absolute(path).map_err(|error| Error::io("find the folder", path, error));
-    if absolute(out)?.starts_with(absolute(src)?) {
-        let what = format!("{} lies within {}, where nothing is written", out.display(), src.display());
-        return Err(Error::Invalid { what });
-    }
+    keep_apart(src, out)?;
     let from: Arc<dyn Storage> = Arc::new(Disk::new(src));
     let to: Arc<dyn Storage> = Arc::new(Disk::new(out));
     let full = Settings::default().segment_bytes;

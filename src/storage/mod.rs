@@ -187,6 +187,14 @@ pub(crate) trait Lock: Debug + Send + Sync {
     fn note(&self, text: &str) -> io::Result<()>;
 }
 
+/// Takes one kind of error for success: that of something which is as it was wanted already.
+pub(crate) fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == kind => Ok(()),
+        other => other,
+    }
+}
+
 /// Reads exactly `buffer`, in as many reads as it takes; `UnexpectedEof` at the end of the file.
 pub(crate) fn read_exact_at(file: &dyn File, buffer: &mut [u8], position: u64) -> io::Result<()> {
     let read = read_up_to(file, buffer, position)?;

@@ -14,7 +14,7 @@ use crate::log::scan::{self, Expected, Here, Window};
 use crate::manifest::{self, Found};
 use crate::offset::Offset;
 use crate::offsets;
-use crate::storage::{Access, File, Kind, Lock, Storage, read_up_to, write_all_at};
+use crate::storage::{Access, File, Kind, Lock, Storage, ignore, read_up_to, write_all_at};
 
 /// Bytes that are compared, or copied, at a time.
 const BLOCK: usize = 256 << 10;
@@ -243,13 +243,6 @@ pub(super) fn sweep(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<()> {
 fn open(storage: &dyn Storage, name: &str) -> std::io::Result<Arc<dyn File>> {
     match storage.open(name, Access::Write) {
         Err(error) if error.kind() == ErrorKind::NotFound => storage.create_new(name),
-        other => other,
-    }
-}
-
-fn ignore(result: std::io::Result<()>, kind: ErrorKind) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == kind => Ok(()),
         other => other,
     }
 }
